@@ -1,0 +1,78 @@
+# Every target sets up what it needs in .venv; a second call installs nothing.  GNU make 3.81 (macOS) is enough.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# Which notebooks `make notebooks` and `make test` take, and what else to pass to JupyterLab or to the benchmark.
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
+ARGS      ?=
+
+.DEFAULT_GOAL := help
+# Training uses every core: two targets at a time would only slow each other down.
+.NOTPARALLEL:
+.PHONY: help demo test lint unit nbval lab bench notebooks format repo clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMP)  ## train a GAN on handwritten digits; pictures, GIF and score go to runs/demo/
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: lint unit nbval  ## lint, unit tests, and every notebook run as a test
+
+lint: $(STAMP)  ## ruff, on the code and the notebooks
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+unit: $(STAMP)  ## the unit tests alone
+	$(BIN)/python -m pytest
+
+# nbval runs each notebook's cells as they stand; the profile cuts the budgets to seconds.
+nbval: $(STAMP)  ## run every notebook with tiny budgets and compare its checked outputs
+ifeq ($(strip $(NOTEBOOKS)),)
+	@echo "There is no notebook in notebooks/ to run."
+else
+	GANLIB_PROFILE=ci $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	    --nbval-cell-timeout=300 $(NOTEBOOKS)
+endif
+
+lab: $(STAMP)  ## open JupyterLab on the notebooks (its kernel "Python 3" is this environment)
+	$(BIN)/python -m jupyterlab notebooks $(ARGS)
+
+bench: $(STAMP)  ## measure training speed and the quality a minute buys
+	$(BIN)/python -m benchmarks $(ARGS)
+
+notebooks: $(STAMP)  ## execute the notebooks anew, in place, with full budgets for this machine
+ifeq ($(strip $(NOTEBOOKS)),)
+	@echo "There is no notebook in notebooks/ to execute."
+else
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=-1 \
+	    --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(BIN)/python scripts/clean_notebooks.py $(NOTEBOOKS)
+endif
+
+format: $(STAMP)  ## let ruff repair and format what it can
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+repo:  ## OWNER=... REPO=...: point every badge and install line to your fork
+	@$(call need_python)
+	@$(PYTHON) scripts/set_repository.py $(if $(OWNER)$(REPO),"$(OWNER)/$(REPO)")
+
+clean:  ## remove the environment and the caches; runs and image sets stay
+	rm -rf $(VENV) build .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +
+
+define need_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+    { echo "ganlib needs Python 3.11 or newer, and '$(PYTHON)' is not: install one and name it, as in: make PYTHON=python3.12" >&2; exit 1; }
+endef
+
+# An environment that works is kept, whatever $(PYTHON) is; a missing or half-made one is made (anew).
+$(STAMP): pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { { $(call need_python); } && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@

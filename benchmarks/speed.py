@@ -1,0 +1,148 @@
+"""Images a second: the tutorial's loop against ``fit``, same model, batch and loss, in turns in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
+
+from ganlib import models, runtime
+from ganlib.data import ImageSet, load
+from ganlib.steps import GAN, dcgan_step
+from ganlib.train import fit
+
+BETAS = (0.5, 0.999)
+LR = 2e-4
+
+
+class PILDataset(Dataset):
+    """Images as a tutorial reads them: one PIL image at a time through torchvision's transforms."""
+
+    def __init__(self, images: ImageSet):
+        self.files = [to_pil_image(pixels) for pixels in images.pixels]
+        size, channels = images.image_size, images.channels
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize(size),
+                transforms.CenterCrop(size),
+                transforms.ToTensor(),
+                transforms.Normalize((0.5,) * channels, (0.5,) * channels),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int):
+        return self.transform(self.files[index])
+
+
+def tutorial_loop(generator, discriminator, images: ImageSet, batch_size: int, z_dim: int, steps: int) -> float:
+    """Seconds for ``steps`` steps of the loop of PyTorch's DCGAN example, written anew from its description:
+    DataLoader over PIL images, float32, a sigmoid and BCELoss against labels, Adam, gradients for all weights in
+    every backward, losses read each step."""
+    where = runtime.device()
+    generator.to(where).train()
+    discriminator = nn.Sequential(discriminator, nn.Sigmoid()).to(where).train()
+    criterion = nn.BCELoss()
+    g_opt = torch.optim.Adam(generator.parameters(), LR, BETAS)
+    d_opt = torch.optim.Adam(discriminator.parameters(), LR, BETAS)
+    loader = DataLoader(PILDataset(images), batch_size, shuffle=True, drop_last=True, num_workers=0)
+    done, start = 0, time.perf_counter()
+    while True:
+        for batch in loader:
+            real = batch.to(where)
+            label = torch.full((batch_size,), 1.0, device=where)
+            discriminator.zero_grad()
+            d_real = criterion(discriminator(real), label)
+            d_real.backward()
+            fake = generator(torch.randn(batch_size, z_dim, device=where))
+            label.fill_(0.0)
+            d_fake = criterion(discriminator(fake.detach()), label)
+            d_fake.backward()
+            d_opt.step()
+            generator.zero_grad()
+            label.fill_(1.0)
+            g_loss = criterion(discriminator(fake), label)
+            g_loss.backward()
+            g_opt.step()
+            _ = d_real.item() + d_fake.item(), g_loss.item()
+            done += 1
+            if done == steps:
+                return time.perf_counter() - start
+
+
+def ours(generator, discriminator, images: ImageSet, batch_size: int, z_dim: int, steps: int) -> float:
+    """Seconds for ``steps`` steps of the same through ``fit``."""
+    g_opt = torch.optim.Adam(generator.parameters(), LR, BETAS)
+    d_opt = torch.optim.Adam(discriminator.parameters(), LR, BETAS)
+    gan = GAN(generator, discriminator, g_opt, d_opt, z_dim)
+    return fit(gan, dcgan_step, images, steps=steps, batch_size=batch_size, progress=False).seconds
+
+
+def players(case: str):
+    """Generator, discriminator, images, batch size and z_dim of one of the two cases."""
+    if case == "64x64x3 width 64 batch 128":
+        images = load("fake", image_size=64, channels=3, n=1024)
+        return models.dcgan_generator(64, 3, 64), models.dcgan_discriminator(64, 3, 64), images, 128, 100
+    return models.pooled_generator(), models.pooled_discriminator(), load("mnist", n=1000), 200, 100
+
+
+def flops_a_step(case: str) -> int:
+    """Floating-point operations of one tutorial step, counted by torch."""
+    generator, discriminator, images, batch_size, z_dim = players(case)
+    with FlopCounterMode(display=False) as counter:
+        tutorial_loop(generator, discriminator, images, batch_size, z_dim, steps=1)
+    return counter.get_total_flops()
+
+
+def matmul_peak(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
+    """The best GFLOP/s of this machine's matrix products in ``dtype``."""
+    a, b = (torch.randn(size, size, generator=runtime.rng(s)).to(runtime.device(), dtype) for s in (0, 1))
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        (a @ b).sum().item()  # reading a number off a GPU waits for it
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times[1:]) / 1e9
+
+
+def measure(rounds: int = 3, steps: int = 3) -> dict:
+    """Both loops in turns, ``rounds`` times ``steps`` steps each after one to warm up; prints and returns medians."""
+    peaks = {"fp32": matmul_peak(torch.float32)}
+    if runtime.has_fast_bf16(runtime.device()):
+        peaks["bf16"] = matmul_peak(torch.bfloat16)
+    print(f"{runtime.processor()} · torch {torch.__version__} · {torch.get_num_threads()} threads")
+    print("matrix-product peak: " + ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in peaks.items()))
+    results = {"peak_gflops": peaks}
+    for case in ("64x64x3 width 64 batch 128", "pooled 28x28 batch 200"):
+        gflop = flops_a_step(case) / 1e9
+        rates: dict[str, list[float]] = {"tutorial loop": [], "fit": []}
+        for _ in range(rounds):
+            for name, loop in (("tutorial loop", tutorial_loop), ("fit", ours)):
+                *nets, images, batch_size, z_dim = players(case)
+                loop(*nets, images, batch_size, z_dim, 1)
+                rates[name].append(steps * batch_size / loop(*nets, images, batch_size, z_dim, steps))
+        pairs = zip(rates["fit"], rates["tutorial loop"], strict=True)
+        ratio = statistics.median(f / t for f, t in pairs)
+        print(f"\n{case}: {gflop:,.0f} GFLOP a step")
+        row: dict = {"gflop_a_step": gflop, "ratio": ratio}
+        for name, values in rates.items():
+            median = statistics.median(values)
+            gflops = median / batch_size * gflop
+            share = gflops / max(peaks.values())
+            row[name] = {"images_a_second": values, "median": median, "gflops": gflops, "share_of_peak": share}
+            low, high = min(values), max(values)
+            print(
+                f"  {name:<14}{median:>8,.0f} images/s ({low:,.0f} to {high:,.0f}){gflops:>8,.0f} GFLOP/s"
+                f"{share:>7.0%} of peak"
+            )
+        print(f"  fit / tutorial loop: {ratio:.2f} (median of {rounds} pairs)")
+        results[case] = row
+    return results

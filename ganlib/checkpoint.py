@@ -1,0 +1,83 @@
+"""Saving the players and rebuilding a generator: safetensors for the numbers, JSON for the rest, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ganlib import models
+from ganlib.steps import GAN
+
+BUILDERS = {
+    "dcgan": (models.dcgan_generator, models.dcgan_discriminator),
+    "pooled": (models.pooled_generator, models.pooled_discriminator),
+}
+
+
+def save(gan: GAN, folder: str | os.PathLike) -> Path:
+    """Save generator, its running average and discriminator to ``folder``: one safetensors file each, and how to
+    rebuild them in ``model.json``.
+
+    Each file is written under a temporary name and then renamed, so a crash leaves the earlier one whole.
+
+    Returns:
+        the folder.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    players = {"generator": gan.generator, "ema_generator": gan.ema_generator, "discriminator": gan.discriminator}
+    for name, model in players.items():
+        part = folder / f"{name}.safetensors.part"
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
+        part.replace(folder / f"{name}.safetensors")
+    about = {name: getattr(model, "config", None) for name, model in players.items()}
+    part = folder / "model.json.part"
+    part.write_text(json.dumps({"steps_done": gan.steps_done, **about}, indent=2) + "\n")
+    part.replace(folder / "model.json")
+    return folder
+
+
+def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> models.Generator:
+    """The generator saved in ``folder``, on the CPU, in eval mode.
+
+    Args:
+        folder: what :func:`save` wrote.
+        name: ``"ema_generator"`` (the running average, usually the better one) or ``"generator"``.
+
+    Returns:
+        network [B, z_dim] -> images [B, C, H, W] in [-1, 1].
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint in ``folder``.
+        ValueError: if it cannot be rebuilt or its weights do not fit.
+    """
+    folder = Path(folder)
+    try:
+        config = dict(json.loads((folder / "model.json").read_text())[name])
+        weights = load_file(folder / f"{name}.safetensors")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"No checkpoint in '{folder}': '{Path(error.filename or name).name}' is missing; "
+            "give the folder that holds model.json."
+        ) from error
+    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"The checkpoint in '{folder}' is damaged or holds no {name} that can be rebuilt.") from error
+    kind = config.pop("kind", None)
+    if kind not in BUILDERS:
+        raise ValueError(f"The checkpoint in '{folder}' is of kind '{kind}'; known are {', '.join(BUILDERS)}.")
+    try:
+        generator: nn.Module = BUILDERS[kind][0](**config)
+        generator.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The weights in '{folder}' do not fit the {kind} network that model.json describes."
+        ) from error
+    return generator.eval()

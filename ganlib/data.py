@@ -1,0 +1,212 @@
+"""Image sets by name or by path: a ladder that never blocks and says what it found."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+
+from ganlib import folders, prepared, runtime, sources
+from ganlib.imageset import Batches, ImageSet, to_float, to_uint8
+from ganlib.shapes import SHAPES, draw_shapes
+from ganlib.sources import RECIPES, Source
+
+__all__ = ["Batches", "ImageSet", "load", "to_float", "to_uint8"]
+
+FAKE_COUNT = 10_000
+
+_refused: set[str] = set()  # sets whose download failed: asked for once a process
+
+
+def load(
+    name: str | os.PathLike,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    n: int | None = None,
+    split: str = "train",
+    root: str | os.PathLike | None = None,
+    download: bool = True,
+    seed: int = 0,
+) -> ImageSet:
+    """Load an image set by name, or any folder or archive of images by its path.
+
+    ``load("mnist")`` and ``load("fashion-mnist")`` take, in this order: a copy on this machine (``root``,
+    then ``GANLIB_DATA``, the checkout's ``data/``, ``~/.cache/ganlib``; Debian's folder); what was prepared
+    earlier from real images; the download; the offline stand-in. ``load("photos.zip")`` or
+    ``load("path/to/photos")`` looks in the working folder and then in the data roots; ``load("folder",
+    root="photos")`` is the same. ``load("fake")`` draws shapes. What is prepared from files is kept in
+    :func:`ganlib.runtime.cache_dir` and made anew when they change.
+
+    Args:
+        name: ``"mnist"``, ``"fashion-mnist"``, ``"fake"``, ``"folder"``, or a path.
+        image_size: height and width in pixels. None: 28 for the digits and clothes, 32 for ``"fake"``; for a
+            folder see :func:`ganlib.folders.open_pictures`. Digits and clothes get a black border up to 32,
+            above it they are upscaled; a folder's images are never upscaled.
+        channels: 1 or 3; None for as the images are.
+        n: at most this many, chosen at random with balanced classes; for ``"fake"`` how many to draw
+            (10,000).
+        split: ``"train"`` or ``"test"``; for a folder what its folders are called.
+        root: a data root to look in first; for ``"folder"`` the folder or archive itself.
+        download: False never touches the network.
+        seed: of the choice of ``n``, and of ``"fake"``.
+
+    Returns:
+        an ImageSet; its ``source`` says what was found.
+
+    Raises:
+        ValueError: if the name, ``image_size``, ``channels``, ``n`` or ``split`` is none there is, an image
+            is smaller than ``image_size``, or no image can be read.
+        FileNotFoundError: if the path does not exist, or MNIST's test digits are nowhere to be had.
+    """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels is {channels}, but must be 1 (grey) or 3 (colour).")
+    for what, value in (("image_size", image_size), ("n", n)):
+        if value is not None and value < 1:
+            raise ValueError(f"{what} is {value}, but must be at least 1.")
+
+    key = _known_name(name)
+    if key == "fake":
+        _check_split(key, split)
+        return _fake(n or FAKE_COUNT, image_size or 32, channels or 3, split, seed)
+    if key in RECIPES:
+        _check_split(key, split)
+        images = _climb(key, split, image_size, channels, root, download)
+    else:
+        images = _from_path(_find_path(name, key, root), split, image_size, channels)
+    return images.take(n, seed) if n is not None and n < len(images) else images
+
+
+def _fake(n: int, image_size: int, channels: int, split: str, seed: int) -> ImageSet:
+    pixels, labels = draw_shapes(n, image_size, channels, 2 * seed + (split == "test"))
+    source = f"fake · {n:,} {'' if split == 'train' else 'test '}generated shapes · seed {seed}"
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), SHAPES, "fake", source)
+
+
+def _climb(key: str, split: str, image_size, channels, root, download: bool) -> ImageSet:
+    """Down the ladder for a named set until something holds."""
+    recipe = RECIPES[key]
+    size, channels = image_size or recipe.size, channels or recipe.channels
+    entry = _entry(key, split, size, channels)
+    changed = "padded" if recipe.size < size <= recipe.pad_to else "upscaled" if size > recipe.size else "shrunk"
+    note = "" if size == recipe.size else f" · {changed} from {recipe.size}×{recipe.size} to {size}×{size}"
+    prepare = functools.partial(_prepare, entry, split, size, channels, key, recipe.title, recipe.unit, note=note)
+
+    for source in sources.copies(recipe, split, root):
+        try:
+            return prepare(source)
+        except ValueError as error:
+            print(f"{error} Looking further.")
+    if kept := prepared.restore(entry, None):  # made from real images that have since gone
+        return _image_set(key, *kept)
+    if download and key not in _refused:
+        try:
+            return prepare(sources.download(recipe, split))
+        except (OSError, ValueError) as error:
+            _refused.add(key)
+            print(f"{error} Going on with the offline stand-in.")
+    return prepare(recipe.stand_in(split))
+
+
+def _from_path(path: Path, split: str, image_size, channels) -> ImageSet:
+    name = path.resolve().name
+    title = next((name[: -len(e)] for e in folders.ARCHIVES if name.lower().endswith(e)), name)
+    where = f"{'archive' if path.is_file() else 'folder'} {name}"
+    source = Source(where, folders.stamp(path), lambda size, c: folders.open_pictures(path, split, size, c))
+    # Two folders of one name must not share what is kept.
+    place = hashlib.sha256(str(path.absolute()).encode(errors="replace")).hexdigest()[:12]
+    entry = _entry(f"{title}-{place}", split, image_size, channels)
+    return _prepare(entry, split, image_size, channels, title, title, "images", source)
+
+
+def _entry(name: str, split: str, image_size: int | None, channels: int | None) -> Path:
+    return runtime.cache_dir() / f"{name}-{split}-{image_size or 'auto'}-{channels or 'auto'}"
+
+
+def _prepare(
+    entry: Path, split: str, size, channels, name: str, title: str, unit: str, source: Source, note: str = ""
+) -> ImageSet:
+    """The images of a source, from the folder ``entry`` if they are kept there, else read and kept there."""
+    if kept := prepared.restore(entry, source.stamp):
+        return _image_set(name, *kept)
+    reading = source.open(size, channels)
+
+    def about(n):
+        if n == 0:
+            raise ValueError(
+                f"None of the {len(reading.skipped)} images in {source.where} can be read, e.g. "
+                f"'{reading.skipped[0]}'; check that they are whole."
+            )
+        parts = [title, f"{n:,} {'' if split == 'train' else split + ' '}{source.unit or unit}"]
+        if reading.skipped:
+            few = ", ".join(reading.skipped[:3]) + (", …" if len(reading.skipped) > 3 else "")
+            parts.append(f"{len(reading.skipped)} skipped as unreadable: {few}")
+        line = " · ".join([*parts, source.where]) + note
+        facts = {"classes": list(reading.classes), "skipped": reading.skipped, "source": line}
+        return {"stamp": source.stamp, "real": source.real, **facts}
+
+    with contextlib.suppress(OSError):  # no room, no right to write, or another process was quicker
+        prepared.keep(entry, reading, about)
+    kept = prepared.restore(entry, source.stamp)
+    if kept is None:
+        reading = source.open(size, channels)
+        pixels, labels = prepared.gather(reading)
+        kept = pixels, {**about(len(pixels)), "labels": labels}
+    images = _image_set(name, *kept)
+    if images.skipped:
+        print(f"Unreadable and left out: {', '.join(images.skipped[:10])}{', …' * (len(images.skipped) > 10)}.")
+    return images
+
+
+def _image_set(name: str, pixels, about: dict) -> ImageSet:
+    labels = None if about["labels"] is None else torch.as_tensor(about["labels"], dtype=torch.int64)
+    classes, skipped = tuple(about["classes"]), tuple(about["skipped"])
+    return ImageSet(torch.from_numpy(pixels), labels, classes, name, about["source"], skipped)
+
+
+def _known_name(name: str | os.PathLike) -> str | None:
+    """The name as the table has it; None for what looks like a path, or is one."""
+    names = [*sources.RECIPES, "fake", "folder"]
+    text = os.fspath(name)
+    plain = {n.replace("-", ""): n for n in names}
+    if (key := text.lower().replace("-", "").replace("_", "")) in plain:
+        return plain[key]
+    looks_like_path = any(s in text for s in "/\\~") or folders.is_archive(Path(text))
+    if not isinstance(name, str) or looks_like_path or any(p.exists() for p in _places(text)):
+        return None
+    near = difflib.get_close_matches(text.lower(), names, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ValueError(
+        f"There is no image set '{name}'; the names are: {', '.join(names)}; or give the path of a folder or "
+        f"archive.{hint}"
+    )
+
+
+def _places(path: str | os.PathLike, root: str | os.PathLike | None = None) -> list[Path]:
+    path = Path(path).expanduser()
+    return [path, *(base / path for base in runtime.data_roots(root))]
+
+
+def _find_path(name, key, root) -> Path:
+    if key == "folder":
+        if root is None:
+            raise ValueError('load("folder") needs root=, the path of a folder or archive of images.')
+        name, root = root, None
+    places = _places(name, root)
+    found = next((p for p in places if p.exists()), None)
+    if found is None:
+        roots = ", ".join(f"'{base}'" for base in runtime.data_roots(root))
+        raise FileNotFoundError(
+            f"There is no folder or archive '{name}' in '{Path.cwd()}' or in the data roots {roots}; check the path."
+        )
+    return found
+
+
+def _check_split(name: str, split: str) -> None:
+    if split not in ("train", "test"):
+        raise ValueError(f"'{name}' has no split '{split}'; it has: train, test.")

@@ -1,0 +1,76 @@
+"""One file from the internet, whole and checked, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import queue
+import threading
+import urllib.request
+from pathlib import Path
+
+CONNECT_SECONDS = 5
+STALL_SECONDS = 15
+
+
+def fetch(url: str, target: Path, md5: str) -> None:
+    """Download one file; ``target`` appears only once it is whole and has the right checksum.
+
+    Raises:
+        OSError: if there is no connection, or what came is a web page, cut off, or has another checksum.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    seen, size, start = hashlib.md5(usedforsecurity=False), 0, b""
+    try:
+        with _connect(url) as response, part.open("wb") as file:
+            print(f"Downloading {url} …")
+            promised = response.headers.get("Content-Length")
+            with contextlib.suppress(http.client.IncompleteRead):  # the size tells
+                while block := response.read(2**20):
+                    start = start or block[:512]
+                    size += len(block)
+                    seen.update(block)
+                    file.write(block)
+        if looks_like_html(start):
+            why = "a web page came instead of the file (a login, quota or error page)"
+        elif promised and size < int(promised):
+            why = f"the connection broke off after {size:,} of {int(promised):,} bytes"
+        elif seen.hexdigest() != md5:
+            why = f"its md5 checksum is {seen.hexdigest()}, not {md5}: it is damaged or another file"
+        else:
+            part.replace(target)
+            return
+    except (OSError, http.client.HTTPException) as error:
+        why = str(getattr(error, "reason", None) or error or type(error).__name__)
+    finally:
+        part.unlink(missing_ok=True)
+    raise OSError(f"{url} could not be downloaded: {why}. Try again later, or get it by hand as data/README.md says.")
+
+
+def _connect(url: str):
+    """An open response within ``CONNECT_SECONDS``. In a thread: looking up a name has no time-out."""
+    answers = queue.SimpleQueue()
+    request = urllib.request.Request(url, headers={"User-Agent": "ganlib"})
+
+    def ask():
+        try:
+            answers.put(urllib.request.urlopen(request, timeout=STALL_SECONDS))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=CONNECT_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {CONNECT_SECONDS} seconds") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def looks_like_html(start: bytes) -> bool:
+    """Whether a file that starts with these bytes is a web page."""
+    start = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))

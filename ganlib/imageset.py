@@ -1,0 +1,214 @@
+"""A set of images in one uint8 tensor, and the endless batches that training draws from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ganlib import runtime
+
+# Up to this many bytes the whole set moves to the training device; a larger one stays where it is.
+RESIDENT_BELOW = 2 * 2**30
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 pixels of any shape as float32 in [-1, 1]: 0 becomes -1 and 255 becomes 1, both exactly."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Floats in [-1, 1], of any shape, as uint8: rounded to nearest; what lies outside is clamped."""
+    return images.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size in one tensor, with where they came from.
+
+    Attributes:
+        pixels: uint8 ``[N, C, H, W]`` in memory, or mapped from disk if large.
+        labels: int64 ``[N]``, indices into ``classes``, or None.
+        classes: the names of the classes; empty without labels.
+        name: what was asked for.
+        source: one line to print: what it is, how many, from where.
+        skipped: names of images that could not be read.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+    name: str
+    source: str
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __repr__(self) -> str:
+        return f"{self.source} · uint8 {list(self.pixels.shape)}"
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.pixels.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.pixels.shape[1]
+
+    def take(self, n: int, seed: int = 0) -> ImageSet:
+        """A random subset of ``n`` images without replacement, with the classes as balanced as they allow.
+
+        With labels, the images come in rounds of one of each class, so that any beginning is balanced too.
+
+        Raises:
+            ValueError: if ``n`` is below 1 or more than there are.
+        """
+        if not 1 <= n <= len(self):
+            raise ValueError(f"Cannot take {n} of {len(self)} images; use n from 1 to {len(self)}.")
+        order = torch.randperm(len(self), generator=runtime.rng(seed))
+        if self.labels is not None:
+            labels, round_of = self.labels[order], torch.empty(len(order), dtype=torch.int64)
+            for c in labels.unique():
+                round_of[labels == c] = torch.arange(int((labels == c).sum()))
+            order = order[round_of.argsort(stable=True)]
+        return self._subset(order[:n], f"{n:,} of {self.source}")
+
+    def of_class(self, c: int | str) -> ImageSet:
+        """The images of one class, by its index or its name.
+
+        Raises:
+            ValueError: if there are no labels, or no such class.
+        """
+        if self.labels is None:
+            raise ValueError(f"'{self.name}' has no labels, so no images of class {c!r}; put each class in a folder.")
+        if c not in self.classes and c not in range(len(self.classes)):
+            there = ", ".join(f"{k} {name}" for k, name in enumerate(self.classes))
+            raise ValueError(f"'{self.name}' has no class {c!r}; it has: {there}.")
+        k = self.classes.index(c) if isinstance(c, str) else c
+        rows = (self.labels == k).nonzero().flatten()
+        return self._subset(rows, f"class {self.classes[k]} of {self.source}")
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """``n`` images, chosen as :meth:`take` does: float32 ``[n, C, H, W]`` in [-1, 1].
+
+        Raises:
+            ValueError: if ``n`` is below 1 or more than there are.
+        """
+        return to_float(self.take(n, seed).pixels)
+
+    def _subset(self, rows: Tensor, source: str) -> ImageSet:
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, pixels=self.pixels.index_select(0, rows), labels=labels, source=source)
+
+
+class Batches:
+    """An endless iterator of real images in batches: float32 ``[B, C, H, W]`` in [-1, 1], on the device.
+
+    Each epoch is a new permutation that depends on the seed and the number of the epoch only, so that a run
+    can go on exactly where it stopped; the ragged end of an epoch is dropped. No worker processes: up to
+    ``RESIDENT_BELOW`` bytes the pixels live on the device, where a batch is one gather.
+
+    Attributes:
+        epoch: which pass over the images the next batch is of, from 0.
+        index: how many batches of that epoch were given out.
+        per_epoch: batches an epoch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        flip: bool = False,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ):
+        """Batches of ``images`` from the first epoch on.
+
+        Args:
+            images: the set; a bare uint8 tensor ``[N, C, H, W]`` will do.
+            batch_size: images a batch, 1 to N.
+            device: where the batches are wanted.
+            seed: of the order and the flips.
+            flip: mirror each image left to right with probability 1/2.
+            memory_format: of the batches, e.g. ``torch.channels_last``.
+
+        Raises:
+            ValueError: if ``batch_size`` is below 1 or more than there are images, or the pixels are not
+                uint8.
+        """
+        pixels = getattr(images, "pixels", images)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise ValueError(
+                f"Batches takes uint8 images [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}; "
+                "convert floats in [-1, 1] with ganlib.data.to_uint8."
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, but must be at least 1.")
+        if len(pixels) < batch_size:
+            raise ValueError(
+                f"There are {len(pixels)} images, fewer than one batch of {batch_size}; "
+                f"use batch_size={len(pixels)} or less, or more images."
+            )
+        self.device = torch.device(device)
+        self.pixels = pixels.to(self.device) if pixels.nbytes <= RESIDENT_BELOW else pixels
+        self.batch_size, self.seed, self.flip, self.memory_format = batch_size, seed, flip, memory_format
+        self.per_epoch = len(pixels) // batch_size
+        self.epoch, self.index = 0, 0
+        self._shuffled = None
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Tensor:
+        if self.index >= self.per_epoch:
+            self.epoch, self.index = self.epoch + 1, 0
+        if self._shuffled != self.epoch:
+            self._shuffle()
+        rows = slice(self.index * self.batch_size, (self.index + 1) * self.batch_size)
+        self.index += 1
+        batch = self.pixels.index_select(0, self._order[rows])
+        if batch.device != self.device:
+            if self.device.type == "cuda":
+                batch = batch.pin_memory()
+            batch = batch.to(self.device, non_blocking=True)
+        if self.flip:
+            batch = torch.where(self._mirrored[rows].view(-1, 1, 1, 1), batch.flip(-1), batch)
+        # Reordered while a pixel is still one byte: half the time of reordering floats.
+        return to_float(batch.contiguous(memory_format=self.memory_format))
+
+    def _shuffle(self) -> None:
+        # On the CPU whatever the device, so that every machine sees the same order.
+        rng = runtime.rng((self.seed * 1_000_003 + self.epoch) % 2**63)
+        n = len(self.pixels)
+        self._order = torch.randperm(n, generator=rng).to(self.pixels.device)
+        self._mirrored = (torch.rand(n, generator=rng) < 0.5).to(self.device)
+        self._shuffled = self.epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position (``epoch``, ``index``) and its units: ``seed``, ``batch_size``, ``n_images``."""
+        counts = {"seed": self.seed, "batch_size": self.batch_size, "n_images": len(self.pixels)}
+        return {"epoch": self.epoch, "index": self.index, **counts}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a position: the batches that follow are those that followed when it was saved.
+
+        Raises:
+            ValueError: if it was saved with another seed, batch size or number of images, or lies outside an
+                epoch.
+        """
+        for key, mine in list(self.state_dict().items())[2:]:
+            if state.get(key, mine) != mine:
+                raise ValueError(
+                    f"The position was saved with {key}={state[key]}, but this run has {key}={mine}; "
+                    "use the saved value to go on exactly, or start at the first epoch."
+                )
+        if state["epoch"] < 0 or not 0 <= state["index"] <= self.per_epoch:
+            raise ValueError(
+                f"There is no batch {state['index']} in epoch {state['epoch']}; each has {self.per_epoch}."
+            )
+        self.epoch, self.index = state["epoch"], state["index"]

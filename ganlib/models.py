@@ -1,0 +1,241 @@
+"""The networks: DCGAN for any image size, the pooled variant of many MNIST tutorials, and a look inside a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.runtime import eval_mode, rng
+
+LEAK = 0.2  # slope of LeakyReLU below zero, Radford et al. 2015, section 4
+
+# The smallest map, 4 to 7 pixels wide, is doubled until it is as wide as the image.
+SIZES = {base * 2**k: (base, k) for base in (4, 5, 6, 7) for k in range(1, 7)}
+
+
+class Generator(nn.Sequential):
+    """Layers that turn latent vectors [B, z_dim] into images [B, C, H, W] in [-1, 1]."""
+
+    def __init__(self, layers: list[nn.Module], z_dim: int, config: dict):
+        super().__init__(*layers)
+        self.z_dim = z_dim
+        self.config = config
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] from latent vectors ``z`` [B, z_dim].
+
+        Raises:
+            ValueError: if ``z`` has another shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ValueError(
+                f"z has shape {list(z.shape)}, but this generator takes [B, {self.z_dim}] (its z_dim is {self.z_dim})."
+            )
+        return super().forward(z[:, :, None, None])
+
+
+class Discriminator(nn.Sequential):
+    """Layers that turn images [B, C, H, W] in [-1, 1] into one logit each: [B], no sigmoid."""
+
+    def __init__(self, layers: list[nn.Module], image_size: int, channels: int, config: dict):
+        super().__init__(*layers)
+        self.expects = [channels, image_size, image_size]
+        self.config = config
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B] of ``images`` [B, C, H, W] in [-1, 1].
+
+        Raises:
+            ValueError: if the images have another shape than the network was built for.
+        """
+        if list(images.shape[1:]) != self.expects:
+            raise ValueError(
+                f"Images have shape {list(images.shape)}, but this discriminator takes [B, {str(self.expects)[1:]}."
+            )
+        return super().forward(images).flatten()
+
+
+def dcgan_generator(
+    image_size: int = 64, channels: int = 3, width: int = 64, z_dim: int = 100, seed: int = 0
+) -> Generator:
+    """The DCGAN generator: z projected to a small map, then doubled in size by strided transposed convolutions.
+
+    Kernel 4 at stride 2: a kernel divisible by its stride covers every output pixel equally often, so no checkerboard
+    (Odena et al. 2016, doi:10.23915/distill.00003). ReLU and BatchNorm everywhere but on the output, which is a tanh.
+
+    Args:
+        image_size: side of the square images, pixels; 4 to 7 times a power of two.
+        channels: colour channels of the images.
+        width: channels of the last hidden map; each map before it has twice as many, up to 8 x width.
+        z_dim: size of the latent vector.
+        seed: of the initial weights.
+
+    Returns:
+        network [B, z_dim] -> [B, channels, image_size, image_size] in [-1, 1].
+
+    Raises:
+        ValueError: if no such network has that image size.
+
+    Source: Radford et al. 2015, arXiv:1511.06434, section 3 and figure 1 (which is width 128 at 64 pixels).
+    """
+    base, doublings = _base(image_size)
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, z_dim=z_dim)
+    maps = [width * min(2**k, 8) for k in reversed(range(doublings))]
+    # A convolution before BatchNorm needs no bias: BatchNorm subtracts it again and has one of its own.
+    layers = [nn.ConvTranspose2d(z_dim, maps[0], base, bias=False), nn.BatchNorm2d(maps[0]), nn.ReLU()]
+    for before, after in zip(maps, maps[1:], strict=False):
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    layers += [nn.ConvTranspose2d(maps[-1], channels, 4, 2, 1), nn.Tanh()]
+    return initialise(Generator(layers, z_dim, config), seed)
+
+
+def dcgan_discriminator(image_size: int = 64, channels: int = 3, width: int = 64, seed: int = 0) -> Discriminator:
+    """The DCGAN discriminator: strided convolutions down to a small map, then one logit.
+
+    LeakyReLU throughout and BatchNorm everywhere but on the input layer and the output.
+
+    Args:
+        image_size: side of the square images, pixels; 4 to 7 times a power of two.
+        channels: colour channels of the images.
+        width: channels of the first hidden map; each map after it has twice as many, up to 8 x width.
+        seed: of the initial weights.
+
+    Returns:
+        network [B, channels, image_size, image_size] -> logits [B].
+
+    Raises:
+        ValueError: if no such network has that image size.
+
+    Source: Radford et al. 2015, arXiv:1511.06434, section 3.
+    """
+    base, halvings = _base(image_size)
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width)
+    maps = [width * min(2**k, 8) for k in range(halvings)]
+    layers = [nn.Conv2d(channels, maps[0], 4, 2, 1), nn.LeakyReLU(LEAK)]
+    for before, after in zip(maps, maps[1:], strict=False):
+        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
+    layers += [nn.Conv2d(maps[-1], 1, base)]
+    return initialise(Discriminator(layers, image_size, channels, config), seed)
+
+
+def pooled_generator(z_dim: int = 100, seed: int = 0) -> Generator:
+    """The generator that many MNIST tutorials pair with a max-pooling discriminator; 1,929,921 parameters.
+
+    z_dim -> 256@7 -> 128@14 -> 64@28 -> 32@28 -> 1@28, kernels 7, 4, 4, 3, 3, a bias in every layer.
+
+    Args:
+        z_dim: size of the latent vector.
+        seed: of the initial weights.
+
+    Returns:
+        network [B, z_dim] -> [B, 1, 28, 28] in [-1, 1].
+    """
+    layers: list[nn.Module] = []
+    for before, after, kernel, stride, pad in (
+        (z_dim, 256, 7, 1, 0),
+        (256, 128, 4, 2, 1),
+        (128, 64, 4, 2, 1),
+        (64, 32, 3, 1, 1),
+    ):
+        layers += [nn.ConvTranspose2d(before, after, kernel, stride, pad), nn.BatchNorm2d(after), nn.ReLU()]
+    layers += [nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh()]
+    return initialise(Generator(layers, z_dim, dict(kind="pooled", z_dim=z_dim)), seed)
+
+
+def pooled_discriminator(seed: int = 0) -> Discriminator:
+    """A classifier's layout used as a discriminator: max-pooling, dropout and two linear layers; 9,942,401 parameters.
+
+    Four 3x3 convolutions 64-128-256-512 with BatchNorm and LeakyReLU, max-pooling and dropout 0.3 between them
+    (28 -> 14 -> 7 -> 4), then Linear 8192 -> 1024 -> 1: 84% of the parameters sit in the first linear layer.
+
+    Args:
+        seed: of the initial weights.
+
+    Returns:
+        network [B, 1, 28, 28] -> logits [B].
+    """
+    layers: list[nn.Module] = []
+    maps = (1, 64, 128, 256, 512)
+    for before, after in zip(maps, maps[1:], strict=False):
+        if before > 1:
+            layers += [nn.MaxPool2d(2, ceil_mode=True), nn.Dropout(0.3)]
+        layers += [nn.Conv2d(before, after, 3, 1, 1), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
+    layers += [nn.Flatten(), nn.Linear(8192, 1024), nn.LeakyReLU(LEAK), nn.Linear(1024, 1)]
+    return initialise(Discriminator(layers, 28, 1, dict(kind="pooled")), seed)
+
+
+def initialise(model: nn.Module, seed: int) -> nn.Module:
+    """Draw the weights of ``model`` as DCGAN does, in place: N(0, 0.02) for convolutions and linear layers,
+    N(1, 0.02) for BatchNorm's scale (around 1, not 0: a scale near 0 switches the layer off), 0 for every bias.
+
+    Returns:
+        ``model`` itself.
+
+    Source: Radford et al. 2015, arXiv:1511.06434, section 4; the BatchNorm scale from the authors' code.
+    """
+    draw = rng(seed)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator=draw)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02, generator=draw)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of trainable and frozen parameters of ``model``; buffers such as running means not counted."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def describe(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Print the output shape and the parameter count of each layer of ``model``.
+
+    The model runs once, in eval mode, on zeros: nothing of it changes.
+
+    Args:
+        model: any network.
+        input_shape: shape of one example, without the batch: ``(100,)`` for a generator, ``(3, 64, 64)`` for a
+            discriminator.
+    """
+    rows: list[tuple[str, str, int]] = []
+
+    def note(layer, _, output):
+        rows.append((_title(layer), " x ".join(map(str, output.shape[1:])) or "1", count_parameters(layer)))
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if not list(m.children())]
+    try:
+        first = next(model.parameters())
+        with eval_mode(model):
+            model(torch.zeros(1, *input_shape, device=first.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    print(f"{'input':<36}{' x '.join(map(str, input_shape)):>18}")
+    for title, shape, n in rows:
+        print(f"{title:<36}{shape:>18}{n or '':>14{',' if n else ''}}")
+    print(f"{'parameters':<36}{'':>18}{count_parameters(model):>14,}")
+
+
+def _title(layer: nn.Module) -> str:
+    """A layer's name as a reader wants it: ``ConvTranspose2d 4x4, stride 2``."""
+    name = type(layer).__name__
+    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        return name
+    (height, width), (stride, _) = layer.kernel_size, layer.stride
+    return f"{name} {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
+
+
+def _base(image_size: int) -> tuple[int, int]:
+    """Side of the smallest map and the number of doublings up to ``image_size``."""
+    if image_size not in SIZES:
+        sizes = sorted(SIZES)
+        nearest = min(sizes, key=lambda s: abs(s - image_size))
+        raise ValueError(
+            f"No DCGAN has image_size={image_size}: it must be 4, 5, 6 or 7 times a power of two. "
+            f"The nearest is {nearest}; up to 128 there are {', '.join(str(s) for s in sizes if s <= 128)}."
+        )
+    return SIZES[image_size]

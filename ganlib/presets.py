@@ -1,0 +1,52 @@
+"""Recipes by name: a size, a learning rate and a loss that were tried together, so that a run can be repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ganlib import models
+from ganlib.steps import GAN
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a DCGAN run besides the images and the time.
+
+    Attributes:
+        image_size: pixels.
+        channels: colour channels.
+        z_dim: size of the latent vector.
+        g_width, d_width: channels of the map next to the image, see :mod:`ganlib.models`.
+        batch_size: images a batch.
+        g_lr, d_lr: Adam's learning rates.
+        betas: Adam's decay rates.
+        ema_decay: of the generator's running average.
+    """
+
+    image_size: int = 28
+    channels: int = 1
+    z_dim: int = 64
+    g_width: int = 32
+    d_width: int = 32
+    batch_size: int = 64
+    g_lr: float = 2e-4
+    d_lr: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    ema_decay: float = 0.995
+
+    def build(self, seed: int = 0) -> GAN:
+        """The players of this recipe, their weights and latent vectors seeded with ``seed``."""
+        generator = models.dcgan_generator(self.image_size, self.channels, self.g_width, self.z_dim, seed)
+        discriminator = models.dcgan_discriminator(self.image_size, self.channels, self.d_width, seed)
+        g_opt = torch.optim.Adam(generator.parameters(), self.g_lr, self.betas)
+        d_opt = torch.optim.Adam(discriminator.parameters(), self.d_lr, self.betas)
+        return GAN(generator, discriminator, g_opt, d_opt, self.z_dim, seed)
+
+
+# DCGAN's published settings (arXiv:1511.06434, section 4) at MNIST's size.
+PLAIN = Recipe()
+
+# What a laptop without a GPU gets furthest with in a minute, chosen by benchmarks/quality.py.
+DEMO = Recipe(g_width=24, d_width=24, g_lr=1e-3, d_lr=1e-3)

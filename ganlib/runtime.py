@@ -1,0 +1,168 @@
+"""Where a run happens: the device, the precision its hardware is fast in, its seeds and its folders."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def device(name: str | None = None) -> torch.device:
+    """The device to run on: ``name`` if given, else CUDA, else Apple's MPS, else the CPU.
+
+    Args:
+        name: ``"cuda"``, ``"cuda:1"``, ``"mps"``, ``"cpu"`` or None for the best one there is.
+
+    Raises:
+        ValueError: if the named device is unknown or not on this machine.
+    """
+    have = ["cpu"]
+    if torch.backends.mps.is_available():
+        have.insert(0, "mps")
+    if torch.cuda.is_available():
+        have.insert(0, "cuda")
+    if name is None:
+        return torch.device(have[0])
+    try:
+        chosen = torch.device(name)
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in have:
+        raise ValueError(f"There is no device '{name}' here; this machine has: {', '.join(have)}.")
+    return chosen
+
+
+def rng(seed: int, where: str | torch.device = "cpu") -> torch.Generator:
+    """A random generator of its own, seeded with ``seed``: the only source of randomness ganlib draws from."""
+    return torch.Generator(where).manual_seed(seed)
+
+
+def has_fast_bf16(where: torch.device) -> bool:
+    """Whether ``where`` multiplies bfloat16 matrices in silicon, so that autocast saves time.
+
+    CPUs without AMX emulate bfloat16 and run slower than in float32, although oneDNN reports that it works.
+    """
+    if where.type == "cuda":
+        return torch.cuda.get_device_capability(where)[0] >= 8
+    if where.type != "cpu":
+        return False
+    try:
+        return bool(torch.cpu.get_capabilities()["amx_bf16"])
+    except (AttributeError, KeyError):  # torch < 2.14
+        return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+# Below this many parameters the casts cost a CPU more than the faster products save.
+SMALLEST_BF16_NETWORK = 2_000_000
+
+
+def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto") -> torch.dtype:
+    """float32 or bfloat16 for a network of ``n_parameters`` on ``where``.
+
+    Args:
+        where: the device the network runs on.
+        n_parameters: parameters of generator and discriminator together.
+        asked: ``"auto"``, ``"fp32"`` or ``"bf16"``.
+
+    Raises:
+        ValueError: if ``asked`` is none of the three.
+    """
+    if asked not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision is '{asked}', but must be 'auto', 'fp32' or 'bf16'.")
+    if asked == "auto":
+        big = where.type != "cpu" or n_parameters >= SMALLEST_BF16_NETWORK
+        asked = "bf16" if big and has_fast_bf16(where) else "fp32"
+    return torch.bfloat16 if asked == "bf16" else torch.float32
+
+
+def autocast(where: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Autocast to ``dtype`` on ``where``; no context at all for float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(where.type, dtype=dtype)
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module):
+    """``model`` in eval mode and without gradients inside the block, in its former mode after it.
+
+    In eval mode BatchNorm uses its running statistics, so one sample does not depend on the others of its batch.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(was_training)
+
+
+def processor() -> str:
+    """The name of this machine's processor, cores included: what a measured time is worth nothing without."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found[1] if found else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def project_root() -> Path | None:
+    """The checkout this package runs from, or None where it was installed without one."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def data_roots(root: str | os.PathLike | None = None) -> list[Path]:
+    """The folders in which to look for image sets, in order.
+
+    ``root`` if given, then the environment variable ``GANLIB_DATA``, then the checkout's ``data/``, then the user's
+    own ``~/.cache/ganlib``. A relative ``GANLIB_DATA`` counts from the checkout, or from the working folder where
+    there is no checkout: notebooks run in their own folder and must find the same data.
+    """
+    home = project_root()
+    roots = [Path(root)] if root is not None else []
+    if os.environ.get("GANLIB_DATA"):
+        roots.append((home or Path.cwd()) / os.environ["GANLIB_DATA"])
+    if home:
+        roots.append(home / "data")
+    return [*roots, Path.home() / ".cache" / "ganlib"]
+
+
+def cache_dir() -> Path:
+    """The folder for what ganlib prepared or downloaded itself: ``GANLIB_CACHE``, the checkout's ``data/prepared/``,
+    or ``~/.cache/ganlib/prepared``. It may not exist yet."""
+    if os.environ.get("GANLIB_CACHE"):
+        return Path(os.environ["GANLIB_CACHE"])
+    home = project_root()
+    return home / "data" / "prepared" if home else Path.home() / ".cache" / "ganlib" / "prepared"
+
+
+def new_run_folder(path: str | os.PathLike) -> Path:
+    """Make the folder ``path`` for a run, or ``path-2``, ``path-3``, … where a run is there already.
+
+    Returns:
+        the folder made; what an earlier run left is never touched.
+
+    Raises:
+        OSError: if the folder cannot be made, with what to do.
+    """
+    path = Path(path)
+    for k in itertools.count(1):
+        folder = path if k == 1 else path.with_name(f"{path.name}-{k}")
+        if folder.is_dir() and not any(folder.iterdir()):
+            return folder
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except NotADirectoryError as error:
+            raise NotADirectoryError(f"'{folder.parent}' is not a folder; choose another output folder.") from error
+        except OSError as error:
+            raise type(error)(f"Cannot write in '{folder.parent}' ({error.strerror}); choose another.") from error

@@ -1,0 +1,55 @@
+"""What every test gets: two threads, a cache of its own, no network, and none of the user's settings."""
+
+import os
+import socket
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a machine without a screen must do
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+PROXIES = [name for low in ("http_proxy", "https_proxy", "all_proxy") for name in (low, low.upper())]
+
+
+def _is_local(host) -> bool:
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    return host is None or name in ("", "localhost", "::1", "0.0.0.0", "::") or name.startswith("127.")
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory):
+    """One prepared-data cache for the whole test session, empty at its start."""
+    return tmp_path_factory.mktemp("ganlib-cache")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch, session_cache):
+    """The same test on every machine: no data of the user's, no profile, no network where there is one."""
+    monkeypatch.setenv("GANLIB_CACHE", str(session_cache))
+    for name in ("GANLIB_DATA", "GANLIB_PROFILE", *PROXIES):
+        monkeypatch.delenv(name, raising=False)
+
+    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def refuse_far(address):
+        # Unix sockets have a path for an address; internet addresses are tuples that begin with the host.
+        if isinstance(address, tuple) and not _is_local(address[0]):
+            raise OSError("tests run offline")
+
+    def local_connect(self, address):
+        refuse_far(address)
+        return connect(self, address)
+
+    def local_connect_ex(self, address):
+        refuse_far(address)
+        return connect_ex(self, address)
+
+    def local_resolve(host, *args, **kwargs):
+        refuse_far((host,))
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", local_connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", local_connect_ex)
+    monkeypatch.setattr(socket, "getaddrinfo", local_resolve)

@@ -1,0 +1,95 @@
+"""What several tests share: the checkout's files, its scripts, and definitions taken out of a notebook."""
+
+import ast
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOT_OURS = {".git", ".venv", "venv", "runs", "build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
+
+
+def load_script(name):
+    """The module ``scripts/<name>.py``; the folder is not a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def project_files(root=ROOT):
+    """The files that are or would be committed; everything but the usual leftovers where git cannot say."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split(
+            "\0"
+        )
+        files = [root / name for name in listed if name]
+    except (OSError, subprocess.CalledProcessError):
+        files = [path for path in root.rglob("*") if not NOT_OURS & set(path.relative_to(root).parts)]
+    return [path for path in files if path.is_file()]
+
+
+def read_notebook(notebook):
+    """A notebook as a dict: ``notebook`` is one already, or a path, or a name in ``notebooks/``."""
+    if isinstance(notebook, dict):
+        return notebook
+    return json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))
+
+
+def source(cell):
+    """A cell's text as one string."""
+    return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+
+
+def plain_python(text):
+    """A code cell without IPython's own lines, so that ``ast`` reads it; line numbers stay."""
+    if text.lstrip().startswith("%%"):
+        return ""
+    lines = text.splitlines()
+    special = ("%", "!", "?")
+    return "\n".join(
+        line[: len(line) - len(line.lstrip())] + "pass" if line.lstrip().startswith(special) else line
+        for line in lines
+    )
+
+
+def definitions(notebook, name):
+    """Every definition of the function or class ``name`` at the top level of a notebook's cells, in order, as
+    pairs of cell number (from 1) and source, decorators included."""
+    found = []
+    for number, cell in enumerate(read_notebook(notebook)["cells"], 1):
+        if cell["cell_type"] != "code":
+            continue
+        text = plain_python(source(cell))
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                found.append((number, "\n".join(text.splitlines()[first - 1 : node.end_lineno]) + "\n"))
+    return found
+
+
+def definition(notebook, name, nth=None):
+    """The source of the function or class ``name`` as a notebook's cell has it.
+
+    A notebook that defines it more than once (to break it on purpose, say) needs ``nth``, counted from 0.
+    """
+    found = definitions(notebook, name)
+    if not found:
+        raise LookupError(f"No cell of the notebook defines '{name}'.")
+    if nth is None and len(found) > 1:
+        cells = ", ".join(str(number) for number, _ in found)
+        raise LookupError(f"Cells {cells} all define '{name}'; say which one with nth=0, 1, ...")
+    return found[nth or 0][1]
+
+
+def from_notebook(notebook, name, names=(), nth=None):
+    """The function or class ``name`` itself, made from the notebook's text.
+
+    ``names`` is the dict of what the text uses, such as ``{"torch": torch, "F": F}``.
+    """
+    namespace = dict(names)
+    exec(compile(definition(notebook, name, nth), f"<{name} in a notebook>", "exec"), namespace)
+    return namespace[name]

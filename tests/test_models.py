@@ -1,0 +1,109 @@
+"""Shapes, published parameter counts, the DCGAN rules, and the sentences for sizes that do not exist."""
+
+import pytest
+import torch
+from torch import nn
+
+from ganlib import models
+
+
+@pytest.mark.parametrize("size", [28, 32, 48, 64, 96, 128])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dcgan_fits_every_size(size, channels):
+    generator = models.dcgan_generator(size, channels, width=4, z_dim=7)
+    images = generator(torch.randn(2, 7))
+    assert images.shape == (2, channels, size, size)
+    assert images.abs().max() <= 1
+    assert models.dcgan_discriminator(size, channels, width=4)(images).shape == (2,)
+
+
+@pytest.mark.parametrize("width", [8, 24])
+def test_width_is_that_of_the_map_next_to_the_image(width):
+    generator = models.dcgan_generator(32, 3, width)
+    assert [m for m in generator if isinstance(m, nn.ConvTranspose2d)][-1].in_channels == width
+    assert models.dcgan_discriminator(32, 3, width)[0].out_channels == width
+
+
+def test_parameter_counts_are_the_published_ones():
+    assert models.count_parameters(models.dcgan_generator(64, 3, 128, 100)) == 12_658_435
+    assert models.count_parameters(models.dcgan_discriminator(64, 3, 64)) == 2_765_633
+    assert models.count_parameters(models.pooled_generator(100)) == 1_929_921
+    assert models.count_parameters(models.pooled_discriminator()) == 9_942_401
+
+
+def test_pooled_networks_play_together():
+    images = models.pooled_generator(5)(torch.randn(3, 5))
+    assert images.shape == (3, 1, 28, 28)
+    assert models.pooled_discriminator()(images).shape == (3,)
+
+
+def test_every_kernel_is_divisible_by_its_stride():
+    for size in (28, 48, 128):
+        for layer in (*models.dcgan_generator(size, width=4), *models.dcgan_discriminator(size, width=4)):
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                assert layer.kernel_size[0] % layer.stride[0] == 0
+
+
+def test_no_batchnorm_at_the_image_and_no_sigmoid_at_the_end():
+    generator, discriminator = models.dcgan_generator(32), models.dcgan_discriminator(32)
+    assert isinstance(generator[-1], nn.Tanh)
+    assert isinstance(generator[-2], nn.ConvTranspose2d)
+    assert isinstance(discriminator[0], nn.Conv2d)
+    assert isinstance(discriminator[1], nn.LeakyReLU)
+    assert isinstance(discriminator[-1], nn.Conv2d)
+    logits = discriminator(10 * torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert (logits < 0).any()  # a sigmoid would not be
+
+
+def test_initial_weights_are_dcgans():
+    for model in (models.dcgan_generator(64), models.dcgan_discriminator(64), models.pooled_discriminator()):
+        for layer in model:
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and layer.weight.numel() > 10_000:
+                assert layer.weight.mean().item() == pytest.approx(0, abs=1e-3)
+                assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            if isinstance(layer, nn.BatchNorm2d):
+                assert layer.weight.mean().item() == pytest.approx(1, abs=0.02)
+                assert layer.weight.std().item() == pytest.approx(0.02, rel=0.5)
+            if getattr(layer, "bias", None) is not None:
+                assert layer.bias.abs().max() == 0
+
+
+def test_the_seed_alone_decides_the_weights():
+    torch.manual_seed(1)
+    one = models.dcgan_generator(28, 1, 4, seed=3)
+    torch.manual_seed(2)
+    two = models.dcgan_generator(28, 1, 4, seed=3)
+    other = models.dcgan_generator(28, 1, 4, seed=4)
+    assert torch.equal(one[0].weight, two[0].weight)
+    assert not torch.equal(one[0].weight, other[0].weight)
+
+
+@pytest.mark.parametrize("build", [models.dcgan_generator, models.dcgan_discriminator])
+def test_a_size_that_cannot_be_built_says_which_can(build):
+    with pytest.raises(ValueError, match=r"image_size=50.*nearest is 48.*28, 32, 40, 48.* 128"):
+        build(50)
+
+
+def test_z_of_the_wrong_shape_gets_a_sentence():
+    generator = models.dcgan_generator(28, 1, 4, z_dim=16)
+    for z in (torch.randn(2, 15), torch.randn(16), torch.randn(2, 16, 1, 1)):
+        with pytest.raises(ValueError, match=r"z has shape .*takes \[B, 16\]"):
+            generator(z)
+
+
+def test_images_of_the_wrong_size_get_a_sentence():
+    with pytest.raises(ValueError, match=r"\[2, 1, 32, 32\].*takes \[B, 1, 28, 28\]"):
+        models.dcgan_discriminator(28, 1, 4)(torch.zeros(2, 1, 32, 32))
+
+
+def test_describe_prints_shapes_and_counts_and_changes_nothing(capsys):
+    generator = models.dcgan_generator(28, 1, 4, z_dim=16)
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    models.describe(generator, (16,))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["input", "16"]
+    assert printed[1].split() == ["ConvTranspose2d", "7x7", "8", "x", "7", "x", "7", "6,272"]
+    assert printed[-1].split() == ["parameters", f"{models.count_parameters(generator):,}"]
+    assert generator.training
+    assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items())
+    assert not any(m._forward_hooks for m in generator.modules())

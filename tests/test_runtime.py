@@ -1,0 +1,92 @@
+"""Devices, precision, folders."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ganlib import runtime
+
+
+def test_an_unknown_or_absent_device_gets_a_sentence():
+    assert runtime.device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="no device 'gpu' here; this machine has: .*cpu"):
+        runtime.device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no device 'cuda:1' here"):
+            runtime.device("cuda:1")
+
+
+def test_bf16_only_for_big_networks_on_hardware_that_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda _: True)
+    assert runtime.choose_precision(cpu, 10_000_000) == torch.bfloat16
+    assert runtime.choose_precision(cpu, 100_000) == torch.float32
+    assert runtime.choose_precision(cpu, 10_000_000, "fp32") == torch.float32
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda _: False)
+    assert runtime.choose_precision(cpu, 10_000_000) == torch.float32
+    assert runtime.choose_precision(cpu, 100_000, "bf16") == torch.bfloat16
+    with pytest.raises(ValueError, match="precision is 'half'"):
+        runtime.choose_precision(cpu, 1, "half")
+
+
+def test_fast_bf16_on_a_cpu_is_amx(monkeypatch):
+    cpu = torch.device("cpu")
+    for has_amx in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has_amx: {"amx_bf16": has}, raising=False)
+        assert runtime.has_fast_bf16(cpu) is has_amx
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert runtime.has_fast_bf16(cpu) is True
+
+
+def test_eval_mode_restores_the_mode_even_after_an_error():
+    model = nn.BatchNorm1d(2).train()
+    with pytest.raises(RuntimeError), runtime.eval_mode(model):
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        raise RuntimeError
+    assert model.training
+    assert torch.is_grad_enabled()
+
+
+def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
+    first = runtime.new_run_folder(tmp_path / "runs" / "demo")
+    (first / "samples.png").write_text("mine")
+    assert runtime.new_run_folder(tmp_path / "runs" / "demo").name == "demo-2"
+    assert runtime.new_run_folder(tmp_path / "runs" / "demo").name == "demo-2"  # still empty: nothing to lose
+    (tmp_path / "runs" / "demo-2" / "x").write_text("")
+    assert runtime.new_run_folder(tmp_path / "runs" / "demo").name == "demo-3"
+    assert (first / "samples.png").read_text() == "mine"
+
+
+def test_no_permission_to_write_gets_a_sentence(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root may write anywhere, so a mode alone proves nothing
+    with pytest.raises(PermissionError, match="Cannot write in .*Permission denied.*choose another"):
+        runtime.new_run_folder(tmp_path / "demo")
+
+
+def test_a_file_in_the_way_gets_a_sentence(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(NotADirectoryError, match="is not a folder; choose another"):
+        runtime.new_run_folder(tmp_path / "runs" / "demo")
+
+
+def test_data_roots_in_order(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANLIB_DATA", os.path.join("..", "elsewhere"))
+    roots = runtime.data_roots(tmp_path)
+    assert roots[0] == tmp_path
+    assert roots[1] == runtime.project_root() / ".." / "elsewhere"
+    assert roots[2] == runtime.project_root() / "data"
+
+
+def test_generators_do_not_touch_the_global_one():
+    before = torch.random.get_rng_state()
+    a, b = (torch.randn(3, generator=runtime.rng(5)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert torch.equal(before, torch.random.get_rng_state())
