@@ -51,9 +51,7 @@ class DigitNet(nn.Module):
             ValueError: if ``pixels`` has another dtype or shape.
         """
         if pixels.dtype != torch.uint8:
-            raise ValueError(
-                f"The digit net takes uint8, not {pixels.dtype}; convert with ganlib.data.to_uint8."
-            )
+            raise ValueError(f"The digit net takes uint8, not {pixels.dtype}; convert with ganlib.data.to_uint8.")
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"The digit net judges grey 28×28 digits [N, 1, 28, 28], but these are {list(pixels.shape)}; "

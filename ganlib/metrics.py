@@ -60,9 +60,7 @@ def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics) -> float:
     """
     a, b = (s if isinstance(s, Statistics) else feature_statistics(s) for s in (a, b))
     if a.mean.shape != b.mean.shape:
-        raise ValueError(
-            f"Features {len(a.mean)} and {len(b.mean)} wide do not compare; take both from one net."
-        )
+        raise ValueError(f"Features {len(a.mean)} and {len(b.mean)} wide do not compare; take both from one net.")
     # tr (C₁C₂)^½ is the sum of the singular values of C₁^½ C₂^½; so no small root is lost to rounding.
     (l1, v1), (l2, v2) = torch.linalg.eigh(a.cov.double()), torch.linalg.eigh(b.cov.double())
     product = l1.clamp(min=0).sqrt()[:, None] * (v1.T @ v2) * l2.clamp(min=0).sqrt()

@@ -9,8 +9,7 @@ from ganlib.runtime import eval_mode, rng
 
 LEAK = 0.2  # slope of LeakyReLU below zero, Radford et al. 2015, section 4
 
-# The smallest map, 4 to 7 pixels wide, is doubled until it is as wide as the image.
-SIZES = {base * 2**k: (base, k) for base in (4, 5, 6, 7) for k in range(1, 7)}
+SMALLEST_IMAGE = 8  # pixels: one halving to a map of 4
 
 
 class Generator(nn.Sequential):
@@ -56,7 +55,7 @@ class Discriminator(nn.Sequential):
 
 
 def dcgan_generator(
-    image_size: int = 64, channels: int = 3, width: int = 64, z_dim: int = 100, seed: int = 0
+    image_size: int = 64, channels: int = 3, width: int = 64, z_dim: int = 100, *, base: int = 4, seed: int = 0
 ) -> Generator:
     """The DCGAN generator: z projected to a small map, then doubled in size by strided transposed convolutions.
 
@@ -64,10 +63,11 @@ def dcgan_generator(
     (Odena et al. 2016, doi:10.23915/distill.00003). ReLU and BatchNorm everywhere but on the output, which is a tanh.
 
     Args:
-        image_size: side of the square images, pixels; 4 to 7 times a power of two.
+        image_size: side of the square images, pixels, 8 or more.
         channels: colour channels of the images.
         width: channels of the last hidden map; each map before it has twice as many, up to 8 x width.
         z_dim: size of the latent vector.
+        base: side that the smallest map has at most, pixels: 28 goes 28-14-7-3 with 4, and 28-14-7 with 7.
         seed: of the initial weights.
 
     Returns:
@@ -78,26 +78,30 @@ def dcgan_generator(
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3 and figure 1 (which is width 128 at 64 pixels).
     """
-    base, doublings = _base(image_size)
-    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, z_dim=z_dim)
-    maps = [width * min(2**k, 8) for k in reversed(range(doublings))]
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, z_dim=z_dim, base=base)
+    sides = _sides(image_size, base)[::-1]  # for example 4, 8, 16, 32, 64
+    maps = [width * min(2**k, 8) for k in reversed(range(len(sides) - 1))]
     # A convolution before BatchNorm needs no bias: BatchNorm subtracts it again and has one of its own.
-    layers = [nn.ConvTranspose2d(z_dim, maps[0], base, bias=False), nn.BatchNorm2d(maps[0]), nn.ReLU()]
-    for before, after in zip(maps, maps[1:], strict=False):
-        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    layers += [nn.ConvTranspose2d(maps[-1], channels, 4, 2, 1), nn.Tanh()]
+    layers = [nn.ConvTranspose2d(z_dim, maps[0], sides[0], bias=False), nn.BatchNorm2d(maps[0]), nn.ReLU()]
+    for side, before, after in zip(sides[1:], maps, [*maps[1:], channels], strict=True):
+        last, odd = side == image_size, side % 2
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd, bias=last)]
+        layers += [nn.Tanh()] if last else [nn.BatchNorm2d(after), nn.ReLU()]
     return initialise(Generator(layers, z_dim, config), seed)
 
 
-def dcgan_discriminator(image_size: int = 64, channels: int = 3, width: int = 64, seed: int = 0) -> Discriminator:
+def dcgan_discriminator(
+    image_size: int = 64, channels: int = 3, width: int = 64, *, base: int = 4, seed: int = 0
+) -> Discriminator:
     """The DCGAN discriminator: strided convolutions down to a small map, then one logit.
 
     LeakyReLU throughout and BatchNorm everywhere but on the input layer and the output.
 
     Args:
-        image_size: side of the square images, pixels; 4 to 7 times a power of two.
+        image_size: side of the square images, pixels, 8 or more.
         channels: colour channels of the images.
         width: channels of the first hidden map; each map after it has twice as many, up to 8 x width.
+        base: side that the smallest map has at most, pixels, as in :func:`dcgan_generator`.
         seed: of the initial weights.
 
     Returns:
@@ -108,13 +112,13 @@ def dcgan_discriminator(image_size: int = 64, channels: int = 3, width: int = 64
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3.
     """
-    base, halvings = _base(image_size)
-    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width)
-    maps = [width * min(2**k, 8) for k in range(halvings)]
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base)
+    sides = _sides(image_size, base)
+    maps = [width * min(2**k, 8) for k in range(len(sides) - 1)]
     layers = [nn.Conv2d(channels, maps[0], 4, 2, 1), nn.LeakyReLU(LEAK)]
     for before, after in zip(maps, maps[1:], strict=False):
         layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
-    layers += [nn.Conv2d(maps[-1], 1, base)]
+    layers += [nn.Conv2d(maps[-1], 1, sides[-1])]
     return initialise(Discriminator(layers, image_size, channels, config), seed)
 
 
@@ -229,13 +233,15 @@ def _title(layer: nn.Module) -> str:
     return f"{name} {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
 
 
-def _base(image_size: int) -> tuple[int, int]:
-    """Side of the smallest map and the number of doublings up to ``image_size``."""
-    if image_size not in SIZES:
-        sizes = sorted(SIZES)
-        nearest = min(sizes, key=lambda s: abs(s - image_size))
+def _sides(image_size: int, base: int) -> list[int]:
+    """Sides of the maps from the image down: halved, rounding down, until one is at most ``base``."""
+    if image_size < SMALLEST_IMAGE:
         raise ValueError(
-            f"No DCGAN has image_size={image_size}: it must be 4, 5, 6 or 7 times a power of two. "
-            f"The nearest is {nearest}; up to 128 there are {', '.join(str(s) for s in sizes if s <= 128)}."
+            f"No DCGAN has image_size={image_size}; every size from {SMALLEST_IMAGE} pixels up can be built."
         )
-    return SIZES[image_size]
+    if not 2 <= base < image_size:
+        raise ValueError(f"base={base}, but the smallest map must have at least 2 pixels and fewer than {image_size}.")
+    sides = [image_size]
+    while sides[-1] > base:
+        sides.append(sides[-1] // 2)
+    return sides

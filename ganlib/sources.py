@@ -79,8 +79,7 @@ def fit(pixels: np.ndarray, image_size: int | None, channels: int | None, pad_to
     """Small square images, uint8 ``[N, C, S, S]``, at another size and channel count.
 
     Smaller: shrunk with antialiasing. Larger, up to ``pad_to``: a border of zeros, which keeps every pixel.
-        Larger
-    still: bicubic upscaling, which adds no detail. Grey to colour: repeated; colour to grey: luminance
+    Larger still: bicubic upscaling, which adds no detail. Grey to colour: repeated; colour to grey: luminance
         (ITU-R 601).
 
     Returns:

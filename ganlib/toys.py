@@ -36,9 +36,7 @@ def grid_centers(side: int = 5, spacing: float = 2.0) -> torch.Tensor:
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def ring(
-    n: int, rng: torch.Generator, modes: int = 8, radius: float = 2.0, std: float = 0.02
-) -> torch.Tensor:
+def ring(n: int, rng: torch.Generator, modes: int = 8, radius: float = 2.0, std: float = 0.02) -> torch.Tensor:
     """``n`` points of equally likely Gaussians around a circle, float32 ``[n, 2]``.
 
     The defaults are the eight Gaussians of Metz et al., Unrolled GANs (arXiv:1611.02163, appendix).
@@ -61,9 +59,7 @@ def grid25(n: int, rng: torch.Generator, spacing: float = 2.0, std: float = 0.05
     return _mixture(n, rng, grid_centers(5, spacing), std)
 
 
-def spiral(
-    n: int, rng: torch.Generator, turns: float = 2.0, radius: float = 2.0, std: float = 0.05
-) -> torch.Tensor:
+def spiral(n: int, rng: torch.Generator, turns: float = 2.0, radius: float = 2.0, std: float = 0.05) -> torch.Tensor:
     """``n`` points along an Archimedean spiral from the origin out to ``radius``, float32 ``[n, 2]``.
 
     The squared radius is uniform, so points lie nearly evenly along the curve; ``std`` is their jitter.
@@ -118,9 +114,7 @@ def points(array, n: int, rng: torch.Generator, std: float = 0.05) -> torch.Tens
     return _mixture(n, rng, chosen, std)
 
 
-def modes_covered(
-    samples: torch.Tensor, centers: torch.Tensor, std: float, within: float = 3.0
-) -> tuple[int, float]:
+def modes_covered(samples: torch.Tensor, centers: torch.Tensor, std: float, within: float = 3.0) -> tuple[int, float]:
     """How many modes the samples reach, and the share of samples that are in one: ``(count, share)``.
 
     A sample is of high quality if it lies within ``within`` standard deviations of its nearest centre; a mode

@@ -31,14 +31,14 @@ class History:
         snapshots: (steps done, uint8 [n, C, H, W]): what the running average makes of the fixed z.
         scores: (steps done, name -> value).
         batch_size: images a batch.
-        steps_per_epoch: steps in one pass over the reals.
+        steps_per_epoch: batches in one pass over the reals; its ragged end is left out.
         seconds: training time; snapshots, scores and checkpoints not counted.
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
         stopped: why it ended before its last step, or None.
     """
 
     batch_size: int
-    steps_per_epoch: float
+    steps_per_epoch: int
     device: str
     precision: str
     losses: dict[str, list[float]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def fit(
     if fixed_z is None:
         fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + 1))
 
-    history = History(batch_size, len(images) / batch_size, where.type, str(dtype).removeprefix("torch."))
+    history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."))
     last, last_saved = gan.steps_done + steps, gan.steps_done
     # Reading a loss off a GPU waits for it, so there losses are read many at a time.
     read_every = 1 if where.type == "cpu" else 25
@@ -175,6 +175,8 @@ def fit(
                     checkpoint.save(gan, out)
                 losses = {name: values[-1] for name, values in history.losses.items()}
                 bar.set_postfix({k: f"{v:.3g}" for k, v in (losses | shown).items()}, refresh=False)
+                if seconds is not None:  # so that the time left is that to the limit
+                    bar.total = min(steps, round(history.steps * max(1, seconds / history.seconds)))
                 bar.update()
                 if seconds is not None and history.seconds >= seconds:
                     history.stopped = f"time limit of {seconds:g} s after {history.steps:,} steps"

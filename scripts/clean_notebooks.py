@@ -81,9 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = faults(notebook)
         cleaned = clean(notebook)
         if args.check and cleaned != notebook:
-            found.append(
-                f"it carries metadata of one run or one editor; run: python scripts/clean_notebooks.py {path}"
-            )
+            found.append(f"it carries metadata of one run or one editor; run: python scripts/clean_notebooks.py {path}")
         for fault in found:
             print(f"{path}: {fault}.", file=sys.stderr)
         if found:

@@ -32,9 +32,7 @@ OURS = re.compile(
 
 def repository(root: Path) -> str:
     """The ``owner/repo`` that pyproject.toml names."""
-    url = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
-        "repository"
-    ]
+    url = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["repository"]
     return url.removeprefix("https://github.com/").removesuffix(".git").strip("/")
 
 
@@ -74,9 +72,7 @@ def set_repository(root: Path, slug: str) -> list[Path]:
     former, changed = repository(root), []
     project = root / "pyproject.toml"
     texts = {
-        project: re.sub(
-            r'(?m)^(repository = ")[^"]*"', rf'\1https://github.com/{slug}"', project.read_text("utf-8")
-        )
+        project: re.sub(r'(?m)^(repository = ")[^"]*"', rf'\1https://github.com/{slug}"', project.read_text("utf-8"))
     }
     texts |= {page: rewrite(page.read_text(encoding="utf-8"), slug, former) for page in pages(root)}
     for path, text in texts.items():

@@ -23,9 +23,7 @@ def project_files(root=ROOT):
     """The files that are or would be committed; everything but the usual leftovers where git cannot say."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
-        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split(
-            "\0"
-        )
+        listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
         files = [root / name for name in listed if name]
     except (OSError, subprocess.CalledProcessError):
         files = [path for path in root.rglob("*") if not NOT_OURS & set(path.relative_to(root).parts)]
@@ -51,8 +49,7 @@ def plain_python(text):
     lines = text.splitlines()
     special = ("%", "!", "?")
     return "\n".join(
-        line[: len(line) - len(line.lstrip())] + "pass" if line.lstrip().startswith(special) else line
-        for line in lines
+        line[: len(line) - len(line.lstrip())] + "pass" if line.lstrip().startswith(special) else line for line in lines
     )
 
 

@@ -61,9 +61,7 @@ def test_net_is_shared_frozen_and_in_eval_mode(digits):
 
 @pytest.mark.parametrize("shape", [(2, 1, 32, 32), (2, 3, 28, 28), (28, 28)])
 def test_other_images_are_refused_by_shape(shape):
-    with pytest.raises(
-        ValueError, match=r"grey 28×28 digits \[N, 1, 28, 28\], but these are \[.*image_size=28"
-    ):
+    with pytest.raises(ValueError, match=r"grey 28×28 digits \[N, 1, 28, 28\], but these are \[.*image_size=28"):
         digitnet.digit_net()(torch.zeros(shape, dtype=torch.uint8))
 
 

@@ -182,9 +182,7 @@ def test_score_prints_its_protocol_in_one_line(halves):
     score = metrics.score_digits(halves[0][0], real, n=200)
     line = str(score)
     assert "\n" not in line
-    assert line.startswith(
-        f"FD(digitnet) {score.fd:.1f} · floor {score.fd_floor:.2g} (200 v 800 real) · 200 samples v"
-    )
+    assert line.startswith(f"FD(digitnet) {score.fd:.1f} · floor {score.fd_floor:.2g} (200 v 800 real) · 200 samples v")
     assert "v 1,000 real" in line and line.endswith("10 of 10 classes")
     assert "FID" not in line
 
@@ -202,9 +200,7 @@ def test_score_goes_to_json_under_a_name_that_says_the_protocol(halves):
 def test_reals_are_seen_once_and_again_when_they_changed(halves, monkeypatch):
     seen, real = [], halves[1][0][:100].clone()
     extract = metrics.extract
-    monkeypatch.setattr(
-        metrics, "extract", lambda net, images: seen.append(len(images)) or extract(net, images)
-    )
+    monkeypatch.setattr(metrics, "extract", lambda net, images: seen.append(len(images)) or extract(net, images))
     monkeypatch.setattr(metrics, "_SEEN", {})
     for _ in range(2):
         metrics.score_digits(halves[0][0], real, n=50)

@@ -7,7 +7,7 @@ from torch import nn
 from ganlib import models
 
 
-@pytest.mark.parametrize("size", [28, 32, 48, 64, 96, 128])
+@pytest.mark.parametrize("size", [8, 28, 29, 32, 48, 50, 64, 96, 128])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_dcgan_fits_every_size(size, channels):
     generator = models.dcgan_generator(size, channels, width=4, z_dim=7)
@@ -80,8 +80,30 @@ def test_the_seed_alone_decides_the_weights():
 
 @pytest.mark.parametrize("build", [models.dcgan_generator, models.dcgan_discriminator])
 def test_a_size_that_cannot_be_built_says_which_can(build):
-    with pytest.raises(ValueError, match=r"image_size=50.*nearest is 48.*28, 32, 40, 48.* 128"):
-        build(50)
+    with pytest.raises(ValueError, match="No DCGAN has image_size=7; every size from 8 pixels up can be built"):
+        build(7)
+    with pytest.raises(ValueError, match="base=28, but the smallest map must have .* fewer than 28"):
+        build(28, base=28)
+
+
+@pytest.mark.parametrize(("base", "kernel", "depth"), [(4, 3, 4), (7, 7, 3)])
+def test_base_decides_how_far_the_maps_shrink(base, kernel, depth):
+    generator = models.dcgan_generator(28, 1, 4, base=base)
+    convolutions = [m for m in generator if isinstance(m, nn.ConvTranspose2d)]
+    assert convolutions[0].kernel_size == (kernel, kernel)
+    assert len(convolutions) == depth
+    assert [m.out_channels for m in convolutions][-2] == 4
+    assert models.dcgan_discriminator(28, 1, 4, base=base)(generator(torch.randn(2, 100))).shape == (2,)
+
+
+@pytest.mark.parametrize("size", [9, 29, 50, 53])
+def test_no_pixel_is_out_of_the_networks_reach(size):
+    pixels = torch.randn(2, 1, size, size, requires_grad=True)
+    models.dcgan_discriminator(size, 1, 4)(pixels).sum().backward()
+    assert (pixels.grad[0] != 0).all()
+    generator = models.dcgan_generator(size, 1, 4).double()
+    one, two = generator(torch.randn(2, 100, generator=torch.Generator().manual_seed(0)).double())
+    assert (one != two).all()
 
 
 def test_z_of_the_wrong_shape_gets_a_sentence():
@@ -102,7 +124,7 @@ def test_describe_prints_shapes_and_counts_and_changes_nothing(capsys):
     models.describe(generator, (16,))
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["input", "16"]
-    assert printed[1].split() == ["ConvTranspose2d", "7x7", "8", "x", "7", "x", "7", "6,272"]
+    assert printed[1].split() == ["ConvTranspose2d", "3x3", "16", "x", "3", "x", "3", "2,304"]
     assert printed[-1].split() == ["parameters", f"{models.count_parameters(generator):,}"]
     assert generator.training
     assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items())

@@ -53,11 +53,7 @@ def ran_from_top_to_bottom(notebook, folder):
 
 
 def carries_nothing_of_its_run(notebook, folder):
-    return (
-        []
-        if clean_notebooks.clean(notebook) == notebook
-        else ["its metadata is not clean; run 'make notebooks'"]
-    )
+    return [] if clean_notebooks.clean(notebook) == notebook else ["its metadata is not clean; run 'make notebooks'"]
 
 
 def has_no_widgets(notebook, folder):
@@ -72,8 +68,7 @@ def has_no_progress_left(notebook, folder):
     return [
         f"cell {n} left the trace of a progress bar"
         for n, output in outputs(notebook)
-        if len(PROGRESS.findall(shown_text(output))) > SOME_PROGRESS
-        or shown_text(output).count("\r") > SOME_PROGRESS
+        if len(PROGRESS.findall(shown_text(output))) > SOME_PROGRESS or shown_text(output).count("\r") > SOME_PROGRESS
     ]
 
 
@@ -121,9 +116,7 @@ def shows_pictures_that_exist(notebook, folder):
 
 
 def has_checked_outputs(notebook, folder):
-    checked = [
-        n for n, cell in code_cells(notebook) if "nbval-check-output" in cell["metadata"].get("tags", [])
-    ]
+    checked = [n for n, cell in code_cells(notebook) if "nbval-check-output" in cell["metadata"].get("tags", [])]
     if not checked:
         return ["no cell is tagged nbval-check-output, so nothing it prints is ever compared"]
     printed = {n for n, output in outputs(notebook) if output["output_type"] == "stream"}
@@ -134,12 +127,9 @@ def is_ready_for_colab(notebook, folder):
     metadata, slug = notebook["metadata"], set_repository.repository(ROOT)
     found = []
     if metadata.get("accelerator") != "GPU" or not metadata.get("colab", {}).get("gpuType"):
-        found.append(
-            'its metadata does not ask Colab for a GPU ("accelerator": "GPU", "colab": {"gpuType": "T4"})'
-        )
+        found.append('its metadata does not ask Colab for a GPU ("accelerator": "GPU", "colab": {"gpuType": "T4"})')
     text = {
-        kind: "\n".join(source(c) for c in notebook["cells"] if c["cell_type"] == kind)
-        for kind in ("markdown", "code")
+        kind: "\n".join(source(c) for c in notebook["cells"] if c["cell_type"] == kind) for kind in ("markdown", "code")
     }
     badge = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/"
     if badge not in text["markdown"]:
@@ -325,9 +315,7 @@ SPOILED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("check", "spoil", "sentence"), SPOILED, ids=[f"{c.__name__}-{s}" for c, _, s in SPOILED]
-)
+@pytest.mark.parametrize(("check", "spoil", "sentence"), SPOILED, ids=[f"{c.__name__}-{s}" for c, _, s in SPOILED])
 def test_a_bad_notebook_is_seen(check, spoil, sentence, folder):
     notebook = good_notebook()
     spoil(notebook)

@@ -110,9 +110,7 @@ def test_torch_is_not_pinned_above_what_colab_has():
         return [int(part) for part in version.split(".")]
 
     assert not [name for name, has in colab.items() if numbers(asked[name]) > numbers(has)]
-    assert not [
-        line for line in tomllib.loads(text)["project"]["dependencies"] if re.search(r"[<~=]=|<", line)
-    ]
+    assert not [line for line in tomllib.loads(text)["project"]["dependencies"] if re.search(r"[<~=]=|<", line)]
 
 
 def without_a_reason(text):
@@ -128,9 +126,7 @@ def test_every_dependency_says_why_it_is_there():
 
 
 def test_the_weights_travel_with_the_package():
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
-        "ganlib"
-    ]
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["ganlib"]
     shipped = {path for pattern in data for path in (ROOT / "ganlib").glob(pattern)}
     assert shipped == {path for path in (ROOT / "ganlib" / "weights").rglob("*") if path.is_file()}
 
@@ -150,9 +146,7 @@ def imports(node, lazy):
 def wrong_imports(name, text):
     """One sentence for each import in the module ``name`` that points up, to the package, or to IPython."""
     if name != "__init__" and name not in ORDER:
-        return [
-            f"ganlib/{name}.py has no place in the order of modules; give it one in tests/test_project.py"
-        ]
+        return [f"ganlib/{name}.py has no place in the order of modules; give it one in tests/test_project.py"]
     tree, found, targets = ast.parse(text), [], []
     for node in imports(tree, lazy=True):
         if isinstance(node, ast.ImportFrom) and (node.level or node.module.split(".")[0] == "ganlib"):
@@ -166,16 +160,12 @@ def wrong_imports(name, text):
         if target in modules - set(ORDER):
             found.append(f"{name} imports {target}, which has no place in the order of modules")
         elif target not in ORDER:
-            found.append(
-                f"{name} imports '{target}' from the package; import it from the module it is defined in"
-            )
+            found.append(f"{name} imports '{target}' from the package; import it from the module it is defined in")
         elif name != "__init__" and ORDER.index(target) >= ORDER.index(name):
             found.append(f"{name} imports {target}, which stands above it")
     notebook_only = ["IPython"] if name == "widgets" else ["IPython", "ipywidgets"]
     for node in imports(tree, lazy=False):
-        modules = (
-            [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        )
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         found += [
             f"{name} imports {module} when it is itself imported; do it inside the function that needs it"
             for module in modules
@@ -279,9 +269,7 @@ def undocumented(name, text):
             if not re.search(rf"Raises\b.*\b{error}\b", told, re.DOTALL):
                 found.append(f"{where} raises {error}; its docstring needs 'Raises: {error}: if ...'")
         if not special and takes_or_gives_tensors(node) and not SHAPE.search(told):
-            found.append(
-                f"{where} handles tensors; its docstring needs their shape: [N, C, H, W], say, or 'any shape'"
-            )
+            found.append(f"{where} handles tensors; its docstring needs their shape: [N, C, H, W], say, or 'any shape'")
 
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -364,9 +352,7 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 def make(*arguments, cwd=ROOT):
     """Run make as from a fresh shell, even where `make test` is what runs this."""
-    fresh = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"
-    }
+    fresh = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
     return subprocess.run(["make", *arguments], cwd=cwd, env=fresh, capture_output=True, text=True)
 
 
@@ -420,9 +406,7 @@ def test_a_folder_of_one_machine_is_seen():
     ):
         for folder in ("home", "root", "Users", "work"):
             assert own_folders(bad.format(folder))
-    assert not own_folders(
-        "https://example.org/home/x, ~/work/x, data/root/x, ../work/x, /usr/share/x, /content/x"
-    )
+    assert not own_folders("https://example.org/home/x, ~/work/x, data/root/x, ../work/x, /usr/share/x, /content/x")
 
 
 def test_every_link_points_to_the_repository_of_pyproject():

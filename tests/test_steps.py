@@ -12,8 +12,8 @@ from ganlib.steps import GAN
 
 
 def small_gan(seed=0, z_dim=8):
-    generator = models.dcgan_generator(28, 1, 4, z_dim, seed)
-    discriminator = models.dcgan_discriminator(28, 1, 4, seed + 1)
+    generator = models.dcgan_generator(28, 1, 4, z_dim, seed=seed)
+    discriminator = models.dcgan_discriminator(28, 1, 4, seed=seed + 1)
     adam = [torch.optim.Adam(m.parameters(), 2e-3, betas=(0.5, 0.999)) for m in (generator, discriminator)]
     return GAN(generator, discriminator, *adam, z_dim=z_dim)
 

@@ -109,7 +109,7 @@ def test_snapshots_come_from_the_running_average_on_the_same_z(images):
 
 def test_scores_are_taken_when_asked(images):
     history = quick(small_gan(), images, score=lambda g: {"width": g[0].out_channels}, score_at=[0, 3])
-    assert history.scores == [(0, {"width": 8}), (3, {"width": 8})]
+    assert history.scores == [(0, {"width": 16}), (3, {"width": 16})]
 
 
 def test_ema_is_the_average_it_claims_to_be():
@@ -129,6 +129,11 @@ def test_time_limit_stops_the_run(images):
     history = quick(small_gan(), images, steps=10**6, seconds=0.05)
     assert 0 < history.steps < 10**6
     assert "time limit of 0.05 s" in history.stopped
+
+
+def test_the_bar_counts_towards_the_time_limit(images, capsys):
+    history = quick(small_gan(), images, steps=10**6, seconds=0.2, progress=True)
+    assert f"{history.steps}/{history.steps} " in capsys.readouterr().err
 
 
 def test_an_interrupt_returns_the_history_and_usable_players(images, tmp_path, capsys):
