@@ -17,12 +17,12 @@ SMALLEST = {"steps": 4, "epochs": 1, "seconds": 1, "n_train": 256, "n_samples": 
 
 
 def profile() -> str:
-    """The profile in force: the environment variable ``GANLIB_PROFILE``, else ``full`` with a GPU and ``cpu`` without.
+    """The profile in force: the environment variable ``GANLIB_PROFILE``, else ``full`` with CUDA and ``cpu`` without.
 
     Raises:
         ValueError: if ``GANLIB_PROFILE`` names none.
     """
-    chosen = os.environ.get("GANLIB_PROFILE") or ("cpu" if runtime.device().type == "cpu" else "full")
+    chosen = os.environ.get("GANLIB_PROFILE") or ("full" if runtime.device().type == "cuda" else "cpu")
     if chosen not in PROFILES:
         raise ValueError(f"GANLIB_PROFILE is '{chosen}', but must be one of: {', '.join(PROFILES)}.")
     return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ganlib import models
+from ganlib import models, runtime
 from ganlib.steps import GAN
 
 BUILDERS = {
@@ -23,7 +24,7 @@ def save(gan: GAN, folder: str | os.PathLike) -> Path:
     """Save generator, its running average and discriminator to ``folder``: one safetensors file each, and how to
     rebuild them in ``model.json``.
 
-    Each file is written under a temporary name and then renamed, so a crash leaves the earlier one whole.
+    Each file is written under a temporary name and then renamed, so that a crash leaves no half-written file.
 
     Returns:
         the folder.
@@ -32,17 +33,40 @@ def save(gan: GAN, folder: str | os.PathLike) -> Path:
         OSError: if the folder cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     players = {"generator": gan.generator, "ema_generator": gan.ema_generator, "discriminator": gan.discriminator}
-    for name, model in players.items():
-        part = folder / f"{name}.safetensors.part"
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
-        part.replace(folder / f"{name}.safetensors")
     about = {name: getattr(model, "config", None) for name, model in players.items()}
-    part = folder / "model.json.part"
-    part.write_text(json.dumps({"steps_done": gan.steps_done, **about}, indent=2) + "\n")
-    part.replace(folder / "model.json")
+    text = json.dumps({"steps_done": gan.steps_done, **about}, indent=2) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, model in players.items():
+            part = folder / f"{name}.safetensors.part"
+            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
+            part.replace(folder / f"{name}.safetensors")
+        part = folder / "model.json.part"
+        part.write_text(text)
+        part.replace(folder / "model.json")
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"The checkpoint could not be written to '{folder}' ({error}).") from error
     return folder
+
+
+def claim(gan: GAN, folder: str | os.PathLike) -> None:
+    """Make ``folder`` ready for checkpoints of ``gan``.
+
+    Raises:
+        FileExistsError: if it holds the checkpoint of another run: nothing is overwritten.
+        OSError: if it cannot be written.
+    """
+    runtime.check_writable(folder)
+    there = Path(folder) / "model.json"
+    saved = None
+    with contextlib.suppress(OSError, ValueError):
+        saved = json.loads(there.read_text()).get("steps_done")
+    if there.exists() and saved != gan.steps_done:
+        raise FileExistsError(
+            f"'{folder}' holds the checkpoint of another run, which would be overwritten; choose another folder, "
+            "or number them with ganlib.runtime.new_run_folder."
+        )
 
 
 def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> models.Generator:
@@ -65,7 +89,7 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
         weights = load_file(folder / f"{name}.safetensors")
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"No checkpoint in '{folder}': '{Path(error.filename or name).name}' is missing; "
+            f"No checkpoint in '{folder}': '{Path(error.filename or f'{name}.safetensors').name}' is missing; "
             "give the folder that holds model.json."
         ) from error
     except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:

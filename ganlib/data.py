@@ -14,7 +14,7 @@ import torch
 from ganlib import folders, prepared, runtime, sources
 from ganlib.imageset import Batches, ImageSet, to_float, to_uint8
 from ganlib.shapes import SHAPES, draw_shapes
-from ganlib.sources import RECIPES, Source
+from ganlib.sources import SETS, Source
 
 __all__ = ["Batches", "ImageSet", "load", "to_float", "to_uint8"]
 
@@ -74,7 +74,7 @@ def load(
     if key == "fake":
         _check_split(key, split)
         return _fake(n or FAKE_COUNT, image_size or 32, channels or 3, split, seed)
-    if key in RECIPES:
+    if key in SETS:
         _check_split(key, split)
         images = _climb(key, split, image_size, channels, root, download)
     else:
@@ -90,7 +90,7 @@ def _fake(n: int, image_size: int, channels: int, split: str, seed: int) -> Imag
 
 def _climb(key: str, split: str, image_size, channels, root, download: bool) -> ImageSet:
     """Down the ladder for a named set until something holds."""
-    recipe = RECIPES[key]
+    recipe = SETS[key]
     size, channels = image_size or recipe.size, channels or recipe.channels
     entry = _entry(key, split, size, channels)
     changed = "padded" if recipe.size < size <= recipe.pad_to else "upscaled" if size > recipe.size else "shrunk"
@@ -171,7 +171,7 @@ def _image_set(name: str, pixels, about: dict) -> ImageSet:
 
 def _known_name(name: str | os.PathLike) -> str | None:
     """The name as the table has it; None for what looks like a path, or is one."""
-    names = [*sources.RECIPES, "fake", "folder"]
+    names = [*sources.SETS, "fake", "folder"]
     text = os.fspath(name)
     plain = {n.replace("-", ""): n for n in names}
     if (key := text.lower().replace("-", "").replace("_", "")) in plain:

@@ -172,10 +172,10 @@ class Batches:
         rows = slice(self.index * self.batch_size, (self.index + 1) * self.batch_size)
         self.index += 1
         batch = self.pixels.index_select(0, self._order[rows])
-        if batch.device != self.device:
+        if batch.device.type != self.device.type:  # "cuda" and "cuda:0" are one device
             if self.device.type == "cuda":
                 batch = batch.pin_memory()
-            batch = batch.to(self.device, non_blocking=True)
+            batch = batch.to(self.device, non_blocking=self.device.type == "cuda")
         if self.flip:
             batch = torch.where(self._mirrored[rows].view(-1, 1, 1, 1), batch.flip(-1), batch)
         # Reordered while a pixel is still one byte: half the time of reordering floats.

@@ -6,9 +6,9 @@ logarithms into functions that neither overflow nor lose digits at ``x = ±100``
     -log D       = softplus(-x)
     -log (1 - D) = softplus(x)
 
-Every function takes ``(real_logits, fake_logits)`` in this order, tensors of any shape (usually ``[B]``), and returns
-a scalar in nats to be **minimised**. Logits are cast to float32 first: under autocast softplus and mean would stay in
-bfloat16, which has three significant digits.
+Every function takes ``real_logits`` (if it needs them) before ``fake_logits``, tensors of any shape (usually ``[B]``),
+and returns a scalar in nats to be **minimised**. Logits are cast to float32 first: under autocast softplus and mean
+would stay in bfloat16, which has three significant digits.
 """
 
 from __future__ import annotations

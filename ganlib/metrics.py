@@ -220,7 +220,7 @@ def score_digits(
         fd_floor=floors[m],
         sure=_share_sure(p),
         sure_real=sure_real,
-        histogram=tuple((p.argmax(1).bincount(minlength=p.shape[1]) / len(p)).tolist()),
+        histogram=tuple((p.argmax(1).bincount(minlength=p.shape[1]).double() / len(p)).tolist()),
         n_fake=n,
         n_real=len(reals),
         n_floor=(m, len(reals) - m),

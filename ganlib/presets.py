@@ -40,12 +40,9 @@ class Recipe:
 
     def build(self, seed: int = 0) -> GAN:
         """The players of this recipe, their weights and latent vectors seeded with ``seed``."""
-        generator = models.dcgan_generator(
-            self.image_size, self.channels, self.g_width, self.z_dim, base=self.base, seed=seed
-        )
-        discriminator = models.dcgan_discriminator(
-            self.image_size, self.channels, self.d_width, base=self.base, seed=seed
-        )
+        size = (self.image_size, self.channels)
+        generator = models.dcgan_generator(*size, self.g_width, self.z_dim, base=self.base, seed=2 * seed)
+        discriminator = models.dcgan_discriminator(*size, self.d_width, base=self.base, seed=2 * seed + 1)
         g_opt = torch.optim.Adam(generator.parameters(), self.g_lr, self.betas)
         d_opt = torch.optim.Adam(discriminator.parameters(), self.d_lr, self.betas)
         return GAN(generator, discriminator, g_opt, d_opt, self.z_dim, seed)

@@ -7,6 +7,7 @@ import itertools
 import os
 import platform
 import re
+import tempfile
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ def device(name: str | None = None) -> torch.device:
         chosen = torch.device(name)
     except RuntimeError:
         chosen = None
-    if chosen is None or chosen.type not in have:
+    if chosen is None or chosen.type not in have or (chosen.index or 0) >= max(1, torch.cuda.device_count()):
         raise ValueError(f"There is no device '{name}' here; this machine has: {', '.join(have)}.")
     return chosen
 
@@ -85,7 +86,8 @@ def autocast(where: torch.device, dtype: torch.dtype) -> contextlib.AbstractCont
     """Autocast to ``dtype`` on ``where``; no context at all for float32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
-    return torch.autocast(where.type, dtype=dtype)
+    # No cache of cast weights: a step changes them inside this context, and would go on with the old ones.
+    return torch.autocast(where.type, dtype=dtype, cache_enabled=False)
 
 
 @contextlib.contextmanager
@@ -94,13 +96,14 @@ def eval_mode(model: nn.Module):
 
     In eval mode BatchNorm uses its running statistics, so one sample does not depend on the others of its batch.
     """
-    was_training = model.training
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             yield model
     finally:
-        model.train(was_training)
+        for module, mode in training.items():
+            module.training = mode
 
 
 def processor() -> str:
@@ -128,7 +131,7 @@ def data_roots(root: str | os.PathLike | None = None) -> list[Path]:
     home = project_root()
     roots = [Path(root)] if root is not None else []
     if os.environ.get("GANLIB_DATA"):
-        roots.append((home or Path.cwd()) / os.environ["GANLIB_DATA"])
+        roots.append((home or Path.cwd()) / Path(os.environ["GANLIB_DATA"]).expanduser())
     if home:
         roots.append(home / "data")
     return [*roots, Path.home() / ".cache" / "ganlib"]
@@ -138,7 +141,7 @@ def cache_dir() -> Path:
     """The folder for what ganlib prepared or downloaded itself: ``GANLIB_CACHE``, the checkout's ``data/prepared/``,
     or ``~/.cache/ganlib/prepared``. It may not exist yet."""
     if os.environ.get("GANLIB_CACHE"):
-        return Path(os.environ["GANLIB_CACHE"])
+        return Path(os.environ["GANLIB_CACHE"]).expanduser()
     home = project_root()
     return home / "data" / "prepared" if home else Path.home() / ".cache" / "ganlib" / "prepared"
 
@@ -155,14 +158,20 @@ def new_run_folder(path: str | os.PathLike) -> Path:
     path = Path(path)
     for k in itertools.count(1):
         folder = path if k == 1 else path.with_name(f"{path.name}-{k}")
-        if folder.is_dir() and not any(folder.iterdir()):
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            check_writable(folder)
             return folder
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-        except NotADirectoryError as error:
-            raise NotADirectoryError(f"'{folder.parent}' is not a folder; choose another output folder.") from error
-        except OSError as error:
-            raise type(error)(f"Cannot write in '{folder.parent}' ({error.strerror}); choose another.") from error
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make ``folder`` if it is not there, and see that a file can be written in it: before a run, not after it.
+
+    Raises:
+        OSError: if it cannot, with what to do.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(f"Cannot write in '{folder}' ({error.strerror}); choose another output folder.") from error

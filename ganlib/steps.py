@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 from ganlib.losses import minimax_g_loss, non_saturating_d_loss, non_saturating_g_loss
 from ganlib.runtime import rng
 
+# Added to a seed, so that z is not the very numbers that the first weights were drawn from.
+Z_STREAM = 1 << 32
+
 
 @dataclass
 class GAN:
@@ -45,7 +48,7 @@ class GAN:
 
     def __post_init__(self):
         self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.z_rng = rng(self.seed)
+        self.z_rng = rng(self.seed + Z_STREAM)
 
     def sample_z(self, n: int) -> Tensor:
         """``n`` latent vectors z ~ N(0, I), float32 [n, z_dim] on the generator's device.
@@ -53,7 +56,7 @@ class GAN:
         They are drawn on the CPU from the GAN's own random generator, so every device sees the same ones.
         """
         z = torch.randn(n, self.z_dim, generator=self.z_rng)
-        return z.to(next(self.generator.parameters()).device, non_blocking=True)
+        return z.to(next(self.generator.parameters()).device)
 
 
 @contextlib.contextmanager
@@ -63,11 +66,13 @@ def frozen(model: nn.Module):
     The generator's loss is differentiated through the discriminator but only moves the generator; without this,
     backward would also compute every weight gradient of the discriminator, for nothing.
     """
+    free = [weight for weight in model.parameters() if weight.requires_grad]
     model.requires_grad_(False)
     try:
         yield model
     finally:
-        model.requires_grad_(True)
+        for weight in free:
+            weight.requires_grad_(True)
 
 
 def dcgan_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:

@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ganlib import checkpoint, runtime
+from ganlib.console import bar_file, interrupts
 from ganlib.data import Batches, ImageSet, to_uint8
+from ganlib.history import Diverged, History, checked, read
 from ganlib.models import count_parameters
-from ganlib.steps import GAN
+from ganlib.steps import GAN, Z_STREAM
+
+READ_EVERY = 25  # steps, on a GPU
+
+__all__ = ["Diverged", "History", "fit", "sample", "update_ema"]
 
 Step = Callable[[GAN, Iterator[Tensor]], dict[str, Tensor]]
-
-
-@dataclass
-class History:
-    """What happened during a run.
-
-    Attributes:
-        losses: name -> one value a step, as the step returned them.
-        snapshots: (steps done, uint8 [n, C, H, W]): what the running average makes of the fixed z.
-        scores: (steps done, name -> value).
-        batch_size: images a batch.
-        steps_per_epoch: batches in one pass over the reals; its ragged end is left out.
-        seconds: training time; snapshots, scores and checkpoints not counted.
-        device, precision: what it ran on, for example ``cpu`` and ``float32``.
-        stopped: why it ended before its last step, or None.
-    """
-
-    batch_size: int
-    steps_per_epoch: int
-    device: str
-    precision: str
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
-    scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    seconds: float = 0.0
-    stopped: str | None = None
-
-    @property
-    def steps(self) -> int:
-        """Steps of this run: generator updates."""
-        return max(map(len, self.losses.values()), default=0)
-
-    def __repr__(self) -> str:
-        rate = self.steps / self.seconds if self.seconds else 0.0
-        last = " · ".join(f"{name} {values[-1]:.3f}" for name, values in self.losses.items())
-        ran = f"{self.steps:,} steps in {self.seconds:.0f} s ({rate:.1f} a second, {self.device}, {self.precision})"
-        return f"{ran} · {last}"
-
-
-class Diverged(FloatingPointError):
-    """A loss became NaN or infinite. ``history`` holds everything up to that step."""
-
-    def __init__(self, message: str, history: History):
-        super().__init__(message)
-        self.history = history
 
 
 def fit(
@@ -103,11 +60,12 @@ def fit(
         ema_decay: the running average keeps this share of itself each step (less during the first steps, see
             :func:`update_ema`).
         snapshot_at: numbers of steps after which to draw what the running average makes of ``fixed_z``; 0 is before
-            the first. A ``range`` will do.
+            the first; steps of earlier calls count. A ``range`` will do.
         fixed_z: [n, z_dim], the same latent vectors for every snapshot; 64 of their own seed if None.
         score: called with the running average's generator; returns name -> value. The first is shown in the bar.
         score_at: numbers of steps after which to score.
-        out: folder for the checkpoint, written every ``checkpoint_every`` steps and at the end; None for none.
+        out: folder for the checkpoint, a new one or that of an earlier call; None for none. It is written every
+            ``checkpoint_every`` steps and at the end.
         checkpoint_every: steps between two checkpoints.
         seed: of the data's order and of dropout.
         device: "cuda", "mps" or "cpu"; None for the best there is.
@@ -120,28 +78,25 @@ def fit(
     Raises:
         ValueError: if there are fewer images than a batch, a batch of 1 meets BatchNorm, ``step`` returns anything but
             a dict of scalars, or an argument is out of range.
+        OSError: if ``out`` cannot be written or holds another run.
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
-    if steps < 1:
-        raise ValueError(f"steps={steps}, but a run takes at least 1.")
-    if batch_size == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in _layers(gan)):
-        raise ValueError(
-            "batch_size=1 cannot work with BatchNorm, which needs a batch to take statistics of; "
-            "use at least 2, better 32 or more."
-        )
+    _check_arguments(gan, steps, batch_size, ema_decay, checkpoint_every, fixed_z)
     where = runtime.device(device)
+    batches = Batches(images, batch_size, where, seed, memory_format=_layout(where))
+    if out is not None:
+        checkpoint.claim(gan, out)
     dtype = _set_the_stage(gan, where, precision)
-    batches = Batches(images, batch_size, where, seed, memory_format=torch.channels_last)
     if gan.data_position:
-        with contextlib.suppress(ValueError):  # other images or another batch size start at their own first epoch
+        try:
             batches.load_state_dict(gan.data_position)
+        except ValueError as error:
+            print(f"The images start from their first epoch. {error}")
     if fixed_z is None:
-        fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + 1))
+        fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + 2 * Z_STREAM))
 
-    history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."))
-    last, last_saved = gan.steps_done + steps, gan.steps_done
-    # Reading a loss off a GPU waits for it, so there losses are read many at a time.
-    read_every = 1 if where.type == "cpu" else 25
+    history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."), gan.steps_done)
+    last, drawn_before = gan.steps_done + steps, batches.epoch * batches.per_epoch + batches.index
     unread: list[dict[str, Tensor]] = []
     shown: dict[str, float] = {}
 
@@ -153,26 +108,38 @@ def fit(
             history.scores.append((gan.steps_done, dict(score(gan.ema_generator))))
             shown.update(list(history.scores[-1][1].items())[:1])
 
+    def save() -> None:
+        """A full disk must not end a run: what is trained is still in memory."""
+        try:
+            checkpoint.save(gan, out)
+        except OSError as error:
+            print(f"{error} Training goes on; save later with ganlib.checkpoint.save.")
+
+    # Reading a loss off a GPU waits for it: there many are read at a time, or when something depends on them.
+    read_every = 1 if where.type == "cpu" else READ_EVERY
     cuda = [where] if where.type == "cuda" else []
-    bar = tqdm(total=steps, unit="step", file=_bar_file(), disable=not progress, mininterval=0.5, dynamic_ncols=True)
-    with torch.random.fork_rng(devices=cuda), bar:
-        torch.manual_seed(seed + gan.steps_done)  # dropout knows no generator but the global one
+    bar = tqdm(total=steps, unit="step", file=bar_file(progress), disable=not progress, mininterval=0.5)
+    with torch.random.fork_rng(devices=cuda), bar, interrupts() as interrupted:
         try:
             if gan.steps_done == 0:
                 look()
-            while gan.steps_done < last:
+            while gan.steps_done < last and not interrupted:
                 start = time.perf_counter()
+                # Dropout knows no generator but the global one. Seeded at each step, it needs no state to go on from.
+                torch.manual_seed((seed * 1_000_003 + gan.steps_done) % 2**63)
                 with runtime.autocast(where, dtype):
-                    unread.append(_checked(step(gan, batches)))
+                    unread.append(checked(step(gan, batches), history))
+                done = gan.steps_done + 1
+                saving = out is not None and done % checkpoint_every == 0 and done < last
+                due = saving or seconds is not None or done in snapshot_at or done in score_at or done == last
+                if due or len(unread) >= read_every:
+                    read(unread, history, out)
                 update_ema(gan.ema_generator, gan.generator, ema_decay, gan.steps_done)
-                gan.steps_done += 1
-                if len(unread) == read_every or gan.steps_done == last:
-                    _read(unread, history)
+                gan.steps_done = done
                 history.seconds += time.perf_counter() - start
                 look()
-                if out is not None and gan.steps_done % checkpoint_every == 0 and gan.steps_done < last:
-                    last_saved = gan.steps_done
-                    checkpoint.save(gan, out)
+                if saving:
+                    save()
                 losses = {name: values[-1] for name, values in history.losses.items()}
                 bar.set_postfix({k: f"{v:.3g}" for k, v in (losses | shown).items()}, refresh=False)
                 if seconds is not None:  # so that the time left is that to the limit
@@ -182,12 +149,18 @@ def fit(
                     history.stopped = f"time limit of {seconds:g} s after {history.steps:,} steps"
                     break
         except KeyboardInterrupt:
-            history.stopped = f"interrupted after {gan.steps_done:,} steps"
-            bar.write(f"{history.stopped}; nothing is lost: fit(...) again goes on from here.", file=sys.stdout)
-        _read(unread, history)
-    gan.data_position = batches.state_dict()
-    if out is not None and gan.steps_done > last_saved:
-        checkpoint.save(gan, out)
+            interrupted.append(True)
+        finally:
+            gan.data_position = batches.state_dict()
+        read(unread, history, out)
+    drawn = batches.epoch * batches.per_epoch + batches.index - drawn_before
+    if drawn > history.steps:  # a step may take several batches
+        history.steps_per_epoch = batches.per_epoch * history.steps / drawn
+    if interrupted:
+        history.stopped = f"interrupted after {gan.steps_done:,} steps"
+        print(f"{history.stopped}; nothing is lost: fit(...) again goes on from here.")
+    if out is not None and history.steps:
+        save()
     return history
 
 
@@ -217,78 +190,47 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) ->
             a.copy_(m)
 
 
-def _layers(gan: GAN) -> list[nn.Module]:
-    return [*gan.generator.modules(), *gan.discriminator.modules()]
+def _check_arguments(gan: GAN, steps, batch_size, ema_decay, checkpoint_every, fixed_z) -> None:
+    """Refuse with a sentence, before anything is touched, what could not work."""
+    if steps < 1 or checkpoint_every < 1:
+        raise ValueError(f"steps={steps} and checkpoint_every={checkpoint_every}, but both must be at least 1.")
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay={ema_decay}, but must be at least 0 (no average) and below 1.")
+    layers = [*gan.generator.modules(), *gan.discriminator.modules()]
+    if batch_size == 1 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+        raise ValueError(
+            "batch_size=1 cannot work with BatchNorm, which needs a batch to take statistics of; "
+            "use at least 2, better 32 or more."
+        )
+    if fixed_z is not None and (fixed_z.ndim != 2 or fixed_z.shape[1] != gan.z_dim):
+        raise ValueError(
+            f"fixed_z has shape {list(fixed_z.shape)}, but must be [n, {gan.z_dim}]: z_dim is {gan.z_dim}."
+        )
+
+
+def _layout(where: torch.device) -> torch.memory_format:
+    """Channels last is faster on CPUs and CUDA; on MPS its backward pass has crashed (pytorch#140902)."""
+    return torch.contiguous_format if where.type == "mps" else torch.channels_last
 
 
 def _set_the_stage(gan: GAN, where: torch.device, precision: str) -> torch.dtype:
-    """Move the players to the device in the layout and with the optimiser kernels that are fast there."""
+    """Move players and optimisers to the device in the layout and with the kernels that are fast there."""
     for model in (gan.generator, gan.ema_generator, gan.discriminator):
-        model.to(where, memory_format=torch.channels_last)
+        model.to(where, memory_format=_layout(where))
     gan.generator.train()
     gan.discriminator.train()
     for optimiser in (gan.g_opt, gan.d_opt):
+        fused = isinstance(optimiser, torch.optim.Adam | torch.optim.AdamW | torch.optim.SGD)
         for group in optimiser.param_groups:
-            if group.get("fused", False) is None:  # one kernel for all weights, where the optimiser has one
-                group["fused"] = True
+            if fused and group.get("fused") is None and not group.get("differentiable"):
+                group["fused"] = True  # one kernel for all weights
+            for weight in group["params"]:
+                for name, value in optimiser.state.get(weight, {}).items():
+                    if torch.is_tensor(value) and value.shape == weight.shape:
+                        # The fused kernel pairs numbers by their place in memory: lay out state as its weight.
+                        optimiser.state[weight][name] = torch.empty_like(weight).copy_(value)
+                    elif torch.is_tensor(value) and group.get("fused"):
+                        optimiser.state[weight][name] = value.to(weight.device)
     return runtime.choose_precision(
         where, count_parameters(gan.generator) + count_parameters(gan.discriminator), precision
     )
-
-
-def _checked(record: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a step returned, detached, if it is a dict of scalars."""
-    wanted = "it must return a dict of scalars such as {'d_loss': d_loss, 'g_loss': g_loss}"
-    if not isinstance(record, dict) or not record:
-        raise ValueError(f"The step returned {'an empty dict' if record == {} else type(record).__name__}; {wanted}.")
-    for name, value in record.items():
-        if isinstance(value, Tensor) and value.numel() != 1:
-            raise ValueError(f"The step's '{name}' has shape {list(value.shape)}; {wanted}: take its mean().")
-        if not isinstance(value, Tensor | int | float):
-            raise ValueError(f"The step's '{name}' is of type {type(value).__name__}; {wanted}.")
-    return {k: v.detach() if isinstance(v, Tensor) else torch.tensor(float(v)) for k, v in record.items()}
-
-
-def _read(unread: list[dict[str, Tensor]], history: History) -> None:
-    """Move the losses of ``unread`` into the history, and stop at the first that is not a number."""
-    for record in unread:
-        values = {name: value.item() for name, value in record.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                unread.clear()
-                raise Diverged(
-                    f"{name} became {value} at step {history.steps + 1:,} of this run. The weights are lost from here "
-                    "on; build the players anew and try a lower learning rate, precision='fp32', or a look at "
-                    "the step: a log or a division of your own is the usual cause.",
-                    history,
-                )
-        for name, value in values.items():
-            history.losses.setdefault(name, []).append(value)
-    unread.clear()
-
-
-class _NotebookLine:
-    """A file for tqdm that rewrites one line of a notebook cell's output, and leaves the last state standing.
-
-    Written to stderr a bar would be kept in the notebook as an error stream; as a widget, frozen at 0%.
-    """
-
-    def __init__(self):
-        from IPython.display import display
-
-        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
-
-    def write(self, text: str) -> None:
-        """Show ``text``, the bar's new state."""
-        line = text.strip("\r\n ")
-        if line:
-            self.handle.update({"text/plain": line}, raw=True)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-
-def _bar_file():
-    """Where the progress bar goes: a line of its own in a notebook, stderr elsewhere."""
-    kernel = sys.modules.get("ipykernel.kernelapp")
-    return _NotebookLine() if kernel and kernel.IPKernelApp.initialized() else sys.stderr

@@ -121,7 +121,7 @@ def strip(history, n: int = 8, columns: int | Sequence[int] = 8):
         chosen = [(step, taken[step]) for step in columns]
     epoch = getattr(history, "steps_per_epoch", None)
     in_epochs = epoch and all(step % epoch == 0 for step, _ in chosen)
-    names = [f"epoch {step // epoch}" if in_epochs else f"step {step}" for step, _ in chosen]
+    names = [f"epoch {step / epoch:.0f}" if in_epochs else f"step {step}" for step, _ in chosen]
 
     batches = [_pixels(images)[:n] for _, images in chosen]
     cells = np.stack(batches, axis=1).reshape(-1, *batches[0].shape[1:])  # [rows * columns, C, H, W]
@@ -171,7 +171,7 @@ def curves(
 
     figure = _figure(720, 460 if names else 300, layout="constrained")
     panels = figure.subplots(2 if names else 1, sharex=True, squeeze=False)[:, 0]
-    _draw_losses(panels[0], losses, equilibrium or {}, smooth)
+    _draw_losses(panels[0], losses, equilibrium or {}, smooth, getattr(history, "first_step", 0))
     if names:
         _draw_score(panels[1], history.scores, score or names[0])
     for panel in panels:
@@ -186,11 +186,11 @@ def curves(
     return figure
 
 
-def _draw_losses(axes, losses: dict[str, np.ndarray], equilibrium: dict[str, float], smooth: int) -> None:
+def _draw_losses(axes, losses: dict[str, np.ndarray], equilibrium: dict[str, float], smooth: int, first: int) -> None:
     colors, spare, seen = {"d_loss": D_COLOR, "g_loss": G_COLOR}, itertools.cycle(OTHER_COLORS), []
     for name, raw in losses.items():
         color = colors.get(name) or next(spare)
-        x, calm = np.arange(1, len(raw) + 1), _running_mean(raw, smooth)
+        x, calm = first + np.arange(1, len(raw) + 1), _running_mean(raw, smooth)
         axes.plot(x, raw, color=color, alpha=0.25, linewidth=0.7)
         axes.plot(x, calm, color=color, linewidth=1.6, label=name)
         if name in equilibrium:

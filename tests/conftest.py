@@ -8,6 +8,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a mach
 import pytest
 import torch
 
+from ganlib import runtime
+
 torch.set_num_threads(2)
 
 PROXIES = [name for low in ("http_proxy", "https_proxy", "all_proxy") for name in (low, low.upper())]
@@ -30,6 +32,10 @@ def isolated(monkeypatch, session_cache):
     monkeypatch.setenv("GANLIB_CACHE", str(session_cache))
     for name in ("GANLIB_DATA", "GANLIB_PROFILE", *PROXIES):
         monkeypatch.delenv(name, raising=False)
+
+    # The same device everywhere, too: bit for bit equality is promised on the CPU only.
+    find = runtime.device
+    monkeypatch.setattr(runtime, "device", lambda name=None: find(name or "cpu"))
 
     connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 

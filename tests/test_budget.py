@@ -25,11 +25,10 @@ def test_never_more_than_the_full_value(monkeypatch):
     assert budget(n_train=100, steps=2).__dict__ == {"n_train": 100, "steps": 2}
 
 
-def test_without_a_gpu_the_profile_is_cpu(monkeypatch):
-    monkeypatch.delenv("GANLIB_PROFILE", raising=False)
-    monkeypatch.setattr(module.runtime.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(module.runtime.torch.backends.mps, "is_available", lambda: False)
-    assert module.profile() == "cpu"
+@pytest.mark.parametrize(("device", "profile"), [("cuda", "full"), ("mps", "cpu"), ("cpu", "cpu")])
+def test_only_cuda_is_worth_the_full_budget(monkeypatch, device, profile):
+    monkeypatch.setattr(module.runtime, "device", lambda: module.runtime.torch.device(device))
+    assert module.profile() == profile
 
 
 def test_wrong_input_gets_a_sentence(monkeypatch):

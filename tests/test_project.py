@@ -17,7 +17,7 @@ set_repository = load_script("set_repository")
 ORDER = [
     *("runtime", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "sources", "data"),
     *("toys", "viz", "film", "losses", "models", "latent", "digitnet", "metrics", "steps"),
-    *("checkpoint", "presets", "train", "widgets", "cli", "__main__"),
+    *("checkpoint", "presets", "history", "console", "train", "widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
 MODULES = sorted((ROOT / "ganlib").rglob("*.py"))

@@ -67,13 +67,13 @@ def test_no_permission_to_write_gets_a_sentence(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # root may write anywhere, so a mode alone proves nothing
-    with pytest.raises(PermissionError, match="Cannot write in .*Permission denied.*choose another"):
+    with pytest.raises(PermissionError, match="Cannot write in .*Permission denied.*choose another output folder"):
         runtime.new_run_folder(tmp_path / "demo")
 
 
 def test_a_file_in_the_way_gets_a_sentence(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(NotADirectoryError, match="is not a folder; choose another"):
+    with pytest.raises(NotADirectoryError, match="Cannot write in .*[Nn]ot a directory.*choose another"):
         runtime.new_run_folder(tmp_path / "runs" / "demo")
 
 

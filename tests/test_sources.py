@@ -65,31 +65,34 @@ def test_the_table_agrees_with_torchvision():
     from torchvision import datasets
 
     for ours, theirs in (
-        (sources.RECIPES["mnist"], datasets.MNIST),
-        (sources.RECIPES["fashion-mnist"], datasets.FashionMNIST),
+        (sources.SETS["mnist"], datasets.MNIST),
+        (sources.SETS["fashion-mnist"], datasets.FashionMNIST),
     ):
         files = [pair for split in ("train", "test") for pair in ours.files[split]]
         assert files == theirs.resources
         assert sources.MIRRORS[ours.names[0]] in theirs.mirrors
-    assert list(sources.RECIPES["fashion-mnist"].classes) == datasets.FashionMNIST.classes
+    assert list(sources.SETS["fashion-mnist"].classes) == datasets.FashionMNIST.classes
 
 
 def test_fit_pads_shrinks_enlarges_and_repeats():
     x = np.arange(2 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(2, 1, 28, 28)
-    padded = sources.fit(x, 32, 3, pad_to=32)
+    padded = sources.resize(x, 32, 3, pad_to=32)
     assert padded.shape == (2, 3, 32, 32) and padded.sum() == 3 * x.sum(dtype=int)
     assert all(np.array_equal(padded[:, c, 2:30, 2:30], x[:, 0]) for c in range(3))
-    assert np.array_equal(sources.fit(x, None, None), x)
-    odd = sources.fit(x, 31, 1, pad_to=32)
+    assert np.array_equal(sources.resize(x, None, None), x)
+    odd = sources.resize(x, 31, 1, pad_to=32)
     assert np.array_equal(odd[:, :, 1:29, 1:29], x)
     flat = np.full((1, 1, 28, 28), 255, np.uint8)
     for size in (14, 64):
-        assert sources.fit(flat, size, 1, 32).shape == (1, 1, size, size) and (sources.fit(flat, size, 1) == 255).all()
+        assert (
+            sources.resize(flat, size, 1, 32).shape == (1, 1, size, size)
+            and (sources.resize(flat, size, 1) == 255).all()
+        )
     lines = np.zeros((1, 1, 28, 28), np.uint8)
     lines[..., ::4] = 255  # every output pixel covers one white line and three black: picking pixels gives 0 or 255
-    assert np.abs(sources.fit(lines, 7, 1)[..., 1:-1].astype(int) - 64).max() < 20
+    assert np.abs(sources.resize(lines, 7, 1)[..., 1:-1].astype(int) - 64).max() < 20
     red = np.stack([np.full((28, 28), 255), np.zeros((28, 28)), np.zeros((28, 28))])[None].astype(np.uint8)
-    assert (sources.fit(red, 28, 1) == 76).all()
+    assert (sources.resize(red, 28, 1) == 76).all()
 
 
 def test_fetch_keeps_a_whole_file_only(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from test_steps import small_gan
 
 from ganlib import checkpoint, models, steps, train
-from ganlib.data import ImageSet
+from ganlib.data import Batches, ImageSet
 from ganlib.steps import dcgan_step
 from ganlib.train import Diverged, fit
 
@@ -70,16 +70,24 @@ def test_same_seed_same_run_other_seed_another(images):
     assert not same(runs[0][0], runs[2][0])
 
 
+def with_dropout():
+    generator, discriminator = models.dcgan_generator(28, 1, 4, 8), models.pooled_discriminator()
+    sgd = [torch.optim.SGD(m.parameters(), 1e-3) for m in (generator, discriminator)]
+    return steps.GAN(generator, discriminator, *sgd, z_dim=8)
+
+
 def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone(images):
     losses = []
     for other in (1, 2):
         torch.manual_seed(other)
-        generator, discriminator = models.dcgan_generator(28, 1, 4, 8), models.pooled_discriminator()
-        sgd = [torch.optim.SGD(m.parameters(), 1e-3) for m in (generator, discriminator)]
+        gan = with_dropout()
         before = torch.random.get_rng_state()
-        losses.append(quick(steps.GAN(generator, discriminator, *sgd, z_dim=8), images, steps=2).losses)
+        losses.append(quick(gan, images, steps=2).losses)
         assert torch.equal(before, torch.random.get_rng_state())
+        losses[-1]["d_loss"] += quick(gan, images, steps=2).losses["d_loss"]
     assert losses[0] == losses[1]
+    gan = with_dropout()
+    assert quick(gan, images, steps=4).losses["d_loss"] == losses[0]["d_loss"]  # two calls are one long call
 
 
 def test_two_calls_are_one_long_call(images):
@@ -140,18 +148,22 @@ def test_an_interrupt_returns_the_history_and_usable_players(images, tmp_path, c
     gan = small_gan()
 
     def interrupted(gan, batches):
-        record = dcgan_step(gan, batches)
-        if gan.steps_done == 5:
+        if gan.steps_done == 4:
             signal.raise_signal(signal.SIGINT)
-        return record
+        return dcgan_step(gan, batches)
 
+    before = signal.getsignal(signal.SIGINT)
     history = quick(gan, images, interrupted, steps=100, out=tmp_path)
-    assert history.steps == 5
+    assert history.steps == gan.steps_done == 5  # the step in which it came is finished
     assert history.stopped == "interrupted after 5 steps"
+    assert signal.getsignal(signal.SIGINT) is before
     assert "nothing is lost" in capsys.readouterr().out
     assert all(p.requires_grad for p in gan.discriminator.parameters())
     assert torch.equal(checkpoint.load_generator(tmp_path, "generator")[0].weight, gan.generator[0].weight)
+    uninterrupted = small_gan()
+    quick(uninterrupted, images, steps=7)
     assert quick(gan, images, steps=2).steps == 2
+    assert same(state(gan), state(uninterrupted))
 
 
 def test_an_interrupt_inside_the_generators_update_thaws_the_discriminator(images):
@@ -171,7 +183,7 @@ def test_nan_stops_with_step_loss_and_advice(images, bad):
         record = dcgan_step(gan, batches)
         return {**record, "g_loss": record["g_loss"] * (bad if gan.steps_done == 2 else 1)}
 
-    with pytest.raises(Diverged, match=rf"g_loss became {bad} at step 3 .*lower learning rate") as caught:
+    with pytest.raises(Diverged, match=rf"g_loss became {bad} at step 3; .*lower learning rate") as caught:
         quick(small_gan(), images, breaks, steps=9)
     assert caught.value.history.steps == 2
 
@@ -179,8 +191,8 @@ def test_nan_stops_with_step_loss_and_advice(images, bad):
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
-        (None, "returned NoneType; it must return a dict of scalars"),
-        ({}, "returned an empty dict"),
+        (None, "returned nothing .is there a return.*it must return a dict of scalars"),
+        ({}, "returned a dict: {}; it must"),
         ({"d_loss": torch.zeros(8)}, r"'d_loss' has shape \[8\].*take its mean"),
         ({"d_loss": "low"}, "'d_loss' is of type str"),
     ],
@@ -195,8 +207,14 @@ def test_wrong_sizes_get_a_sentence(images):
         quick(small_gan(), images, batch_size=1)
     with pytest.raises(ValueError, match="40.*64"):
         quick(small_gan(), images, batch_size=64)
-    with pytest.raises(ValueError, match="steps=0"):
+    with pytest.raises(ValueError, match="steps=0 .*must be at least 1"):
         quick(small_gan(), images, steps=0)
+    with pytest.raises(ValueError, match="checkpoint_every=0"):
+        quick(small_gan(), images, checkpoint_every=0)
+    with pytest.raises(ValueError, match="ema_decay=1.5"):
+        quick(small_gan(), images, ema_decay=1.5)
+    with pytest.raises(ValueError, match=r"fixed_z has shape \[4, 9\], but must be \[n, 8\]"):
+        quick(small_gan(), images, fixed_z=torch.zeros(4, 9))
 
 
 def test_bf16_trains_close_to_fp32(images):
@@ -213,6 +231,106 @@ def test_checkpoints_are_written_on_the_way(images, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "save", lambda gan, out: saved.append(gan.steps_done))
     quick(small_gan(), images, steps=5, out=tmp_path, checkpoint_every=2)
     assert saved == [2, 4, 5]
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_going_on_is_not(images, tmp_path):
+    first = small_gan()
+    quick(first, images, out=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match="holds the checkpoint of another run.*choose another folder"):
+        quick(small_gan(), images, out=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    quick(first, images, out=tmp_path)
+    assert "8" in (tmp_path / "model.json").read_text()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_first_step(images, tmp_path):
+    (tmp_path / "file").write_text("")
+    gan = small_gan()
+    with pytest.raises(OSError, match="Cannot write in .*choose another output folder"):
+        quick(gan, images, out=tmp_path / "file" / "run")
+    assert gan.steps_done == 0
+
+
+def test_a_disk_that_fills_up_does_not_end_the_run(images, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    assert quick(small_gan(), images, steps=4, checkpoint_every=2, out=tmp_path).steps == 4
+    assert capsys.readouterr().out.count("No space left on device") == 2
+
+
+def test_the_average_is_clean_when_a_loss_is_not_a_number(images):
+    gan = small_gan()
+
+    def breaks(gan, batches):
+        record = dcgan_step(gan, batches)
+        if gan.steps_done == 2:
+            gan.generator[0].weight.data.fill_(math.nan)
+            record["g_loss"] = record["g_loss"] * math.nan
+        return record
+
+    with pytest.raises(Diverged):
+        quick(gan, images, breaks)
+    assert all(torch.isfinite(v).all() for v in gan.ema_generator.state_dict().values())
+
+
+def test_losses_read_late_are_the_same_losses(images, monkeypatch):
+    at_once = quick(small_gan(), images, steps=7)
+    monkeypatch.setattr(train, "READ_EVERY", 3)
+    monkeypatch.setattr(train.runtime, "device", lambda name: torch.device("meta"))  # any type but cpu reads late
+    monkeypatch.setattr(train, "_set_the_stage", lambda gan, where, precision: torch.float32)
+    monkeypatch.setattr(train, "Batches", lambda images, n, where, seed, **k: Batches(images, n, "cpu", seed, **k))
+    late = quick(small_gan(), images, steps=7)
+    assert late.losses["d_loss"] == pytest.approx(at_once.losses["d_loss"], rel=1e-3)
+    assert late.steps == 7
+
+
+def test_a_step_may_take_several_batches(images):
+    def greedy(gan, batches):
+        next(batches)
+        return dcgan_step(gan, batches)
+
+    assert quick(small_gan(), images, greedy, steps=10).steps_per_epoch == 2.5
+
+
+def test_every_update_of_a_step_sees_the_weights_of_the_one_before(images):
+    """Autocast may not keep casts of weights that an update inside the step has changed."""
+
+    def many(gan, batches):
+        real, found = next(batches), {}
+        for k in range(3):
+            loss = gan.discriminator(real).float().mean()
+            gan.d_opt.zero_grad()
+            loss.backward()
+            gan.d_opt.step()
+            found[f"update {k}"] = loss
+        return found
+
+    losses = quick(small_gan(), images, many, steps=1, precision="bf16").losses
+    assert losses["update 0"] != losses["update 1"] != losses["update 2"]
+
+
+def test_optimiser_state_from_before_is_laid_out_anew(images):
+    one, two = small_gan(), small_gan()
+    for gan in (one, two):
+        for _ in range(2):  # plain steps: state in the layout of plain weights
+            dcgan_step(gan, iter(Batches(images, 8)))
+    quick(one, images, steps=3)
+    slow = Batches(images, 8)
+    for _ in range(3):
+        dcgan_step(two, slow)
+    for a, b in zip(one.generator.parameters(), two.generator.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)
+
+
+def test_names_of_losses_may_not_change(images):
+    def fickle(gan, batches):
+        return dcgan_step(gan, batches) | ({"extra": 1.0} if gan.steps_done == 2 else {})
+
+    with pytest.raises(ValueError, match=r"returned \['d_loss', 'extra', 'g_loss'\], but earlier"):
+        quick(small_gan(), images, fickle)
 
 
 def test_the_bar_shows_losses_and_score(images, capsys):
