@@ -88,18 +88,28 @@ def ours(generator, discriminator, images: ImageSet, batch_size: int, z_dim: int
 
 def players(case: str):
     """Generator, discriminator, images, batch size and z_dim of one of the two cases."""
-    if case == "64x64x3 width 64 batch 128":
+    if case.startswith("64x64x3"):
         images = load("fake", image_size=64, channels=3, n=1024)
         return models.dcgan_generator(64, 3, 64), models.dcgan_discriminator(64, 3, 64), images, 128, 100
     return models.pooled_generator(), models.pooled_discriminator(), load("mnist", n=1000), 200, 100
 
 
-def flops_a_step(case: str) -> int:
-    """Floating-point operations of one tutorial step, counted by torch."""
-    generator, discriminator, images, batch_size, z_dim = players(case)
+def gflop_a_step(loop, case: str) -> float:
+    """Floating-point operations, in billions, of one step of ``loop``, counted by torch."""
     with FlopCounterMode(display=False) as counter:
-        tutorial_loop(generator, discriminator, images, batch_size, z_dim, steps=1)
-    return counter.get_total_flops()
+        loop(*players(case), steps=1)
+    return counter.get_total_flops() / 1e9
+
+
+CASES = ("64x64x3 width 64 batch 128", "pooled 28x28 batch 200")
+LOOPS = {"tutorial loop": tutorial_loop, "fit": ours}
+
+
+def precision_of_fit(case: str) -> torch.dtype:
+    """What ``fit`` computes this case in on this machine."""
+    generator, discriminator, *_ = players(case)
+    n = models.count_parameters(generator) + models.count_parameters(discriminator)
+    return runtime.choose_precision(runtime.device(), n)
 
 
 def matmul_peak(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
@@ -121,27 +131,34 @@ def measure(rounds: int = 3, steps: int = 3) -> dict:
     print(f"{runtime.processor()} · torch {torch.__version__} · {torch.get_num_threads()} threads")
     print("matrix-product peak: " + ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in peaks.items()))
     results = {"peak_gflops": peaks}
-    for case in ("64x64x3 width 64 batch 128", "pooled 28x28 batch 200"):
-        gflop = flops_a_step(case) / 1e9
+    for case in CASES:
         rates: dict[str, list[float]] = {"tutorial loop": [], "fit": []}
         for _ in range(rounds):
-            for name, loop in (("tutorial loop", tutorial_loop), ("fit", ours)):
+            for name, loop in LOOPS.items():
                 *nets, images, batch_size, z_dim = players(case)
                 loop(*nets, images, batch_size, z_dim, 1)
                 rates[name].append(steps * batch_size / loop(*nets, images, batch_size, z_dim, steps))
         pairs = zip(rates["fit"], rates["tutorial loop"], strict=True)
         ratio = statistics.median(f / t for f, t in pairs)
-        print(f"\n{case}: {gflop:,.0f} GFLOP a step")
-        row: dict = {"gflop_a_step": gflop, "ratio": ratio}
+        print(f"\n{case}")
+        row: dict = {"ratio": ratio}
         for name, values in rates.items():
             median = statistics.median(values)
+            gflop = gflop_a_step(LOOPS[name], case)
             gflops = median / batch_size * gflop
-            share = gflops / max(peaks.values())
-            row[name] = {"images_a_second": values, "median": median, "gflops": gflops, "share_of_peak": share}
+            bf16 = name == "fit" and precision_of_fit(case) == torch.bfloat16
+            share = gflops / peaks["bf16" if bf16 else "fp32"]
+            row[name] = {
+                "images_a_second": values,
+                "median": median,
+                "gflop_a_step": gflop,
+                "gflops": gflops,
+                "share_of_peak": share,
+            }
             low, high = min(values), max(values)
             print(
-                f"  {name:<14}{median:>8,.0f} images/s ({low:,.0f} to {high:,.0f}){gflops:>8,.0f} GFLOP/s"
-                f"{share:>7.0%} of peak"
+                f"  {name:<14}{median:>8.1f} images/s ({low:.1f} to {high:.1f}){gflop:>8,.0f} GFLOP a step"
+                f"{gflops:>8.1f} GFLOP/s{share:>6.0%} of the {'bf16' if bf16 else 'fp32'} peak"
             )
         print(f"  fit / tutorial loop: {ratio:.2f} (median of {rounds} pairs)")
         results[case] = row

@@ -20,9 +20,9 @@ from ganlib.train import fit, sample
 
 def main(out: str = "runs/demo") -> None:
     """Run the demo and print where its results are and what they score."""
-    cfg = budget(seconds=90, n_train=60_000, n_samples=10_000)
+    cfg = budget(seconds=90, n_samples=10_000)
     folder = runtime.new_run_folder(out)
-    images = load("mnist", n=cfg.n_train)
+    images = load("mnist")
     print(images)
 
     def glance(generator):  # a rough score, quick enough to show while training

@@ -169,7 +169,7 @@ def curves(
     if score is not None and score not in names:
         raise ValueError(f"There is no score '{score}'; measured were: {', '.join(names) or 'none'}.")
 
-    figure = _figure(720, 460 if names else 300, layout="constrained")
+    figure = _figure(720, 460 if names else 300, few_colours=True, layout="constrained")
     panels = figure.subplots(2 if names else 1, sharex=True, squeeze=False)[:, 0]
     _draw_losses(panels[0], losses, equilibrium or {}, smooth, getattr(history, "first_step", 0))
     if names:
@@ -292,22 +292,35 @@ def spread(history, at_most: int | None) -> list:
     return [snapshots[k] for k in np.linspace(len(snapshots) - 1, 0, n).round().astype(int)[::-1]]
 
 
-def _figure(width: float, height: float, **options):
+def _figure(width: float, height: float, few_colours: bool = False, **options):
     """A Figure of ``width`` × ``height`` pixels that displays itself, instead of leaving that to pyplot."""
     from matplotlib.figure import Figure  # late: a training run without pictures need not wait for it
 
     figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white", **options)
     # IPython asks for this first; its own way for figures crops the page, and is there only once pyplot is.
-    figure._ipython_display_ = functools.partial(_display, figure)
+    figure._ipython_display_ = functools.partial(_display, figure, few_colours)
     return figure
 
 
-def _display(figure) -> None:
+def _display(figure, few_colours: bool) -> None:
     from IPython.display import display
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=figure.bbox_inches)  # None would crop, too
-    display({"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": repr(figure)}, raw=True)
+    display({"image/png": base64.b64encode(_small(buffer, few_colours)).decode(), "text/plain": repr(figure)}, raw=True)
+
+
+def _small(png: io.BytesIO, few_colours: bool) -> bytes:
+    """The same picture in a third of the bytes, since a notebook keeps every figure: matplotlib writes RGBA always."""
+    image = Image.open(png).convert("RGB")
+    grey = image.convert("L")
+    if np.array_equal(image, np.broadcast_to(np.asarray(grey)[..., None], (*grey.size[::-1], 3))):
+        image = grey
+    elif few_colours:
+        image = image.quantize(128)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _page(sheet: np.ndarray, head: int, width: int | None = None):

@@ -454,3 +454,35 @@ def test_tests_run_offline():
             far()
     with socket.create_server(("127.0.0.1", 0)) as server:
         socket.create_connection(server.getsockname(), timeout=5).close()
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+PAGES = [path for path in project_files() if path.suffix == ".md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    assert "@@" not in text and "TODO" not in text
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there."
+
+
+def test_the_readme_tells_the_size_of_the_library():
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES)
+    (claimed,) = re.findall(r"about ([\d,]+) lines", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert abs(int(claimed.replace(",", "")) - lines) < 0.05 * lines
+
+
+def test_the_readmes_program_runs(monkeypatch):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    namespace = {}
+    exec(program.replace("steps=2000", "steps=2, progress=False"), namespace)
+    assert namespace["history"].steps == 2
+
+
+@pytest.mark.parametrize("film", sorted((ROOT / "examples").rglob("*.gif")), ids=lambda path: path.parent.name)
+def test_a_film_is_small_enough_for_a_page(film):
+    assert film.stat().st_size <= 2_000_000

@@ -52,6 +52,14 @@ def test_eval_mode_restores_the_mode_even_after_an_error():
     assert torch.is_grad_enabled()
 
 
+def test_eval_mode_leaves_what_was_in_eval_mode_there():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()).train()
+    model[0].eval()
+    with runtime.eval_mode(model):
+        assert not model[1].training
+    assert model.training and model[1].training and not model[0].training
+
+
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path):
     first = runtime.new_run_folder(tmp_path / "runs" / "demo")
     (first / "samples.png").write_text("mine")

@@ -1,4 +1,4 @@
-"""One update of each game, against a slow version of itself and against what the notebooks write out."""
+"""One update of each game, against a slow textbook version of itself."""
 
 import copy
 import itertools
@@ -84,6 +84,20 @@ def test_frozen_thaws_after_an_error():
         assert not model.weight.requires_grad
         raise RuntimeError
     assert model.weight.requires_grad
+
+
+def test_what_was_frozen_before_stays_frozen():
+    model = torch.nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    with steps.frozen(model):
+        pass
+    assert model.weight.requires_grad and not model.bias.requires_grad
+
+
+def test_z_is_not_the_numbers_the_weights_were_drawn_from():
+    gan = small_gan()
+    first = gan.generator[0].weight.detach().flatten()[:24] / 0.02
+    assert not torch.allclose(first, gan.sample_z(3).flatten(), atol=1e-3)
 
 
 def test_z_comes_from_the_gans_own_generator():
