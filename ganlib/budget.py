@@ -52,7 +52,7 @@ def budget(**full: int) -> SimpleNamespace:
             raise ValueError(f"{name}={value}, but a budget is at least 1.")
         least = 1 if name.endswith("_every") else SMALLEST[kind]
         setattr(cfg, name, min(value, max(least, round(value * PROFILES[chosen][kind]))))
-    others = ", ".join(p for p in PROFILES if p != chosen)
+    others = " or ".join(p for p in PROFILES if p != chosen)
     print(f"profile {chosen}: " + ", ".join(f"{k} {v:,}" for k, v in vars(cfg).items()))
-    print(f"(another: set GANLIB_PROFILE to {others} before the first cell)")
+    print(f"(another: set the environment variable GANLIB_PROFILE to {others} before the first cell)")
     return cfg
