@@ -5,6 +5,10 @@ import importlib.util
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -90,3 +94,21 @@ def from_notebook(notebook, name, names=(), nth=None):
     namespace = dict(names)
     exec(compile(definition(notebook, name, nth), f"<{name} in a notebook>", "exec"), namespace)
     return namespace[name]
+
+
+def noise(n=4, channels=1, size=8, seed=0):
+    """Random pixels, uint8 ``[n, channels, size, size]``."""
+    pixels = torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(seed))
+    return pixels.to(torch.uint8)
+
+
+def history(steps=200, epoch=None, scores=True, every=20):
+    """What ``fit`` would return after a run with nothing learned."""
+    rng = np.random.default_rng(0)
+    return SimpleNamespace(
+        losses={"d_loss": list(1.4 + rng.normal(0, 0.1, steps)), "g_loss": list(rng.normal(0.7, 0.1, steps))},
+        steps_per_epoch=epoch,
+        snapshots=[(s, noise(5, seed=s)) for s in range(0, steps + 1, every)],
+        scores=[(s, {"fd": 9.0 + 1000 / s, "sure": 0.5}) for s in range(50, steps + 1, 50)] if scores else [],
+        seconds=1.0,
+    )

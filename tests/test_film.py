@@ -2,7 +2,6 @@
 
 import io
 import struct
-from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -12,11 +11,7 @@ from PIL import Image
 
 from ganlib import viz
 from ganlib.film import animation, frames_of, save_gif
-
-
-def noise(n=4, channels=1, size=8, seed=0):
-    pixels = torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(seed))
-    return pixels.to(torch.uint8)
+from helpers import history, noise
 
 
 def flat(value, n=1, channels=1, size=8):
@@ -32,17 +27,6 @@ def png_chunks(data):
         found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
         at += 12 + length
     return found
-
-
-def history(steps=200, epoch=None, scores=True, every=20):
-    rng = np.random.default_rng(0)
-    return SimpleNamespace(
-        losses={"d_loss": list(1.4 + rng.normal(0, 0.1, steps)), "g_loss": list(rng.normal(0.7, 0.1, steps))},
-        steps_per_epoch=epoch,
-        snapshots=[(s, noise(5, seed=s)) for s in range(0, steps + 1, every)],
-        scores=[(s, {"fd": 9.0 + 1000 / s, "sure": 0.5}) for s in range(50, steps + 1, 50)] if scores else [],
-        seconds=1.0,
-    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])

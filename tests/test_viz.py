@@ -1,7 +1,8 @@
+"""Pictures pixel by pixel, and the sentences for what cannot be drawn."""
+
 import base64
 import io
 import os
-import struct
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,37 +15,7 @@ import torch
 from PIL import Image
 
 from ganlib import viz
-
-
-def noise(n=4, channels=1, size=8, seed=0):
-    pixels = torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(seed))
-    return pixels.to(torch.uint8)
-
-
-def flat(value, n=1, channels=1, size=8):
-    return torch.full((n, channels, size, size), value, dtype=torch.uint8)
-
-
-def png_chunks(data):
-    """(type, body) of each chunk of a PNG, its checksum left to PIL."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    at, found = 8, []
-    while at < len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return found
-
-
-def history(steps=200, epoch=None, scores=True, every=20):
-    rng = np.random.default_rng(0)
-    return SimpleNamespace(
-        losses={"d_loss": list(1.4 + rng.normal(0, 0.1, steps)), "g_loss": list(rng.normal(0.7, 0.1, steps))},
-        steps_per_epoch=epoch,
-        snapshots=[(s, noise(5, seed=s)) for s in range(0, steps + 1, every)],
-        scores=[(s, {"fd": 9.0 + 1000 / s, "sure": 0.5}) for s in range(50, steps + 1, 50)] if scores else [],
-        seconds=1.0,
-    )
+from helpers import history, noise
 
 
 def drawn(figure):
