@@ -146,7 +146,7 @@ def fit(
                     bar.total = min(steps, round(history.steps * max(1, seconds / history.seconds)))
                 bar.update()
                 if seconds is not None and history.seconds >= seconds:
-                    history.stopped = f"time limit of {seconds:g} s after {history.steps:,} steps"
+                    history.stopped = f"time limit of {seconds:.3g} s after {history.steps:,} steps"
                     break
         except KeyboardInterrupt:
             interrupted.append(True)
