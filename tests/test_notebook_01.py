@@ -59,7 +59,7 @@ def exercises():
             yield pytest.param(cell, solution and solution[1], id=found[1])
 
 
-@pytest.mark.parametrize(("check", "solution"), exercises())
+@pytest.mark.parametrize(("check", "solution"), list(exercises()))
 def test_the_folded_solution_passes_the_check_and_nothing_does_not(check, solution, capsys):
     namespace = everything_defined()
     pixels = torch.randint(0, 256, (128, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
