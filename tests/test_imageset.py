@@ -1,5 +1,8 @@
+from unittest import mock
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ganlib import imageset
 from ganlib.data import Batches, ImageSet, to_float, to_uint8
@@ -173,3 +176,11 @@ def test_sample_and_repr():
     assert x.shape == (4, 1, 4, 4) and x.dtype == torch.float32 and x.max() < -0.9
     assert str(images) == "numbers · 10 images · made up · uint8 [10, 1, 4, 4]"
     assert (len(images), images.image_size, images.channels) == (10, 4, 1)
+
+
+def test_a_set_on_the_gpu_is_gathered_there():
+    """Without a GPU: fake tensors know only shapes and devices. "cuda" and "cuda:0" are one device."""
+    with FakeTensorMode(), mock.patch.object(torch.Tensor, "pin_memory", side_effect=AssertionError("pinned")):
+        batch = next(Batches(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), 4, "cuda"))
+    assert batch.device == torch.device("cuda:0")
+    assert batch.shape == (4, 1, 4, 4)
