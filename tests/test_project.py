@@ -406,7 +406,7 @@ def test_a_folder_of_one_machine_is_seen():
     ):
         for folder in ("home", "root", "Users", "work"):
             assert own_folders(bad.format(folder))
-    assert not own_folders("https://example.org/home/x, ~/work/x, data/root/x, ../work/x, /usr/share/x, /content/x")
+    assert not own_folders("https://example.org/home/x, ~/home/x, data/Users/x, ../home/x, /usr/share/x, /content/x")
 
 
 def test_every_link_points_to_the_repository_of_pyproject():
