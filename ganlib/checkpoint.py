@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -47,6 +46,7 @@ def save(gan: GAN, folder: str | os.PathLike) -> Path:
         part.replace(folder / "model.json")
     except (OSError, SafetensorError) as error:
         raise OSError(f"The checkpoint could not be written to '{folder}' ({error}).") from error
+    gan.saved_in = folder.resolve()
     return folder
 
 
@@ -58,11 +58,7 @@ def claim(gan: GAN, folder: str | os.PathLike) -> None:
         OSError: if it cannot be written.
     """
     runtime.check_writable(folder)
-    there = Path(folder) / "model.json"
-    saved = None
-    with contextlib.suppress(OSError, ValueError):
-        saved = json.loads(there.read_text()).get("steps_done")
-    if there.exists() and saved != gan.steps_done:
+    if (Path(folder) / "model.json").exists() and gan.saved_in != Path(folder).resolve():
         raise FileExistsError(
             f"'{folder}' holds the checkpoint of another run, which would be overwritten; choose another folder, "
             "or number them with ganlib.runtime.new_run_folder."

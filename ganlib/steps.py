@@ -9,6 +9,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class GAN:
         ema_generator: running average of the generator's weights, kept by ``fit``; at first a copy.
         steps_done: generator updates made so far.
         data_position: where ``fit`` left the data, None before the first.
+        saved_in: the folder of its checkpoint, None before the first.
     """
 
     generator: nn.Module
@@ -45,6 +47,7 @@ class GAN:
     ema_generator: nn.Module = field(init=False, repr=False)
     steps_done: int = field(default=0, init=False)
     data_position: dict | None = field(default=None, init=False, repr=False)
+    saved_in: Path | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self):
         self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)

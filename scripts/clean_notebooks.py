@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     status = 0
     for path in args.notebooks:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        notebook = json.loads(text)
         found = faults(notebook)
         cleaned = clean(notebook)
         if args.check and cleaned != notebook:
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path}: {fault}.", file=sys.stderr)
         if found:
             status = 1
-        elif not args.check and cleaned != notebook:
+        elif not args.check and dump(cleaned) != text:  # in Jupyter's layout, too: one line a line
             path.write_text(dump(cleaned), encoding="utf-8")
             print(f"{path}: cleaned.")
     return status

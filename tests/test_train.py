@@ -1,5 +1,6 @@
 """``fit``: what it records, what it guarantees, and what it says when something is wrong."""
 
+import json
 import math
 import signal
 
@@ -240,8 +241,14 @@ def test_a_second_run_into_the_same_folder_is_refused_and_going_on_is_not(images
     with pytest.raises(FileExistsError, match="holds the checkpoint of another run.*choose another folder"):
         quick(small_gan(), images, out=tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    stranger = small_gan()
+    quick(stranger, images)  # as many steps as the first had
+    with pytest.raises(FileExistsError, match="another run"):
+        quick(stranger, images, out=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    quick(first, images)  # somewhere else in between
     quick(first, images, out=tmp_path)
-    assert "8" in (tmp_path / "model.json").read_text()
+    assert json.loads((tmp_path / "model.json").read_text())["steps_done"] == 12
 
 
 def test_an_output_that_cannot_be_written_is_told_before_the_first_step(images, tmp_path):
