@@ -36,18 +36,18 @@ def load(
 ) -> ImageSet:
     """Load an image set by name, or any folder or archive of images by its path.
 
-    ``load("mnist")`` and ``load("fashion-mnist")`` take, in this order: a copy on this machine (``root``,
-    then ``GANLIB_DATA``, the checkout's ``data/``, ``~/.cache/ganlib``; Debian's folder); what was prepared
-    earlier from real images; the download; the offline stand-in. ``load("photos.zip")`` or
+    ``load("mnist")``, ``load("fashion-mnist")`` and ``load("cifar10")`` take, in this order: a copy on this
+    machine (``root``, then ``GANLIB_DATA``, the checkout's ``data/``, ``~/.cache/ganlib``; Debian's folder);
+    what was prepared earlier from real images; the download; the offline stand-in. ``load("photos.zip")`` or
     ``load("path/to/photos")`` looks in the working folder and then in the data roots; ``load("folder",
     root="photos")`` is the same. ``load("fake")`` draws shapes. What is prepared from files is kept in
     :func:`ganlib.runtime.cache_dir` and made anew when they change.
 
     Args:
-        name: ``"mnist"``, ``"fashion-mnist"``, ``"fake"``, ``"folder"``, or a path.
-        image_size: height and width in pixels. None: 28 for the digits and clothes, 32 for ``"fake"``; for a
-            folder see :func:`ganlib.folders.open_pictures`. Digits and clothes get a black border up to 32,
-            above it they are upscaled; a folder's images are never upscaled.
+        name: ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"fake"``, ``"folder"``, or a path.
+        image_size: height and width in pixels. None: 28 for the digits and clothes, 32 for CIFAR-10 and
+            ``"fake"``; for a folder see :func:`ganlib.folders.open_pictures`. Digits and clothes get a black
+            border up to 32; above it, as all of CIFAR-10, they are upscaled; a folder's images never are.
         channels: 1 or 3; None for as the images are.
         n: at most this many, chosen at random with balanced classes; for ``"fake"`` how many to draw
             (10,000).
@@ -85,7 +85,7 @@ def load(
 def _fake(n: int, image_size: int, channels: int, split: str, seed: int) -> ImageSet:
     pixels, labels = draw_shapes(n, image_size, channels, 2 * seed + (split == "test"))
     source = f"fake · {n:,} {'' if split == 'train' else 'test '}generated shapes · seed {seed}"
-    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), SHAPES, "fake", source)
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), SHAPES, "fake", source, split=split)
 
 
 def _climb(key: str, split: str, image_size, channels, root, download: bool) -> ImageSet:
@@ -103,7 +103,7 @@ def _climb(key: str, split: str, image_size, channels, root, download: bool) -> 
         except ValueError as error:
             print(f"{error} Looking further.")
     if kept := prepared.restore(entry, None):  # made from real images that have since gone
-        return _image_set(key, *kept)
+        return _image_set(key, split, *kept)
     if download and key not in _refused:
         try:
             return prepare(sources.download(recipe, split))
@@ -133,7 +133,7 @@ def _prepare(
 ) -> ImageSet:
     """The images of a source, from the folder ``entry`` if they are kept there, else read and kept there."""
     if kept := prepared.restore(entry, source.stamp):
-        return _image_set(name, *kept)
+        return _image_set(name, split, *kept)
     reading = source.open(size, channels)
 
     def about(n):
@@ -157,16 +157,16 @@ def _prepare(
         reading = source.open(size, channels)
         pixels, labels = prepared.gather(reading)
         kept = pixels, {**about(len(pixels)), "labels": labels}
-    images = _image_set(name, *kept)
+    images = _image_set(name, split, *kept)
     if images.skipped:
         print(f"Unreadable and left out: {', '.join(images.skipped[:10])}{', …' * (len(images.skipped) > 10)}.")
     return images
 
 
-def _image_set(name: str, pixels, about: dict) -> ImageSet:
+def _image_set(name: str, split: str, pixels, about: dict) -> ImageSet:
     labels = None if about["labels"] is None else torch.as_tensor(about["labels"], dtype=torch.int64)
     classes, skipped = tuple(about["classes"]), tuple(about["skipped"])
-    return ImageSet(torch.from_numpy(pixels), labels, classes, name, about["source"], skipped)
+    return ImageSet(torch.from_numpy(pixels), labels, classes, name, about["source"], skipped, split)
 
 
 def _known_name(name: str | os.PathLike) -> str | None:

@@ -15,8 +15,8 @@ CONNECT_SECONDS = 5
 STALL_SECONDS = 15
 
 
-def fetch(url: str, target: Path, md5: str) -> None:
-    """Download one file; ``target`` appears only once it is whole and has the right checksum.
+def fetch(url: str, target: Path, md5: str | None) -> None:
+    """Download one file; ``target`` appears only once it is whole and has the right checksum (None: any).
 
     Raises:
         OSError: if there is no connection, or what came is a web page, cut off, or has another checksum.
@@ -37,7 +37,7 @@ def fetch(url: str, target: Path, md5: str) -> None:
             why = "a web page came instead of the file (a login, quota or error page)"
         elif promised and size < int(promised):
             why = f"the connection broke off after {size:,} of {int(promised):,} bytes"
-        elif seen.hexdigest() != md5:
+        elif md5 is not None and seen.hexdigest() != md5:
             why = f"its md5 checksum is {seen.hexdigest()}, not {md5}: it is damaged or another file"
         else:
             part.replace(target)

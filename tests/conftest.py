@@ -2,15 +2,19 @@
 
 import os
 import socket
+from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a machine without a screen must do
 
 import pytest
 import torch
 
-from ganlib import runtime
+from ganlib import data, runtime, sources
 
 torch.set_num_threads(2)
+
+CLOSED = "http://127.0.0.1:9/"  # nothing listens there: refused at once
 
 PROXIES = [name for low in ("http_proxy", "https_proxy", "all_proxy") for name in (low, low.upper())]
 
@@ -59,3 +63,18 @@ def isolated(monkeypatch, session_cache):
     monkeypatch.setattr(socket.socket, "connect", local_connect)
     monkeypatch.setattr(socket.socket, "connect_ex", local_connect_ex)
     monkeypatch.setattr(socket, "getaddrinfo", local_resolve)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The only data root: empty. The cache is empty as well, and there are no mirrors and no system folders."""
+    root = tmp_path / "root"
+    root.mkdir()
+    monkeypatch.setattr(runtime, "data_roots", lambda extra=None: [Path(extra), root] if extra else [root])
+    monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "_refused", set())
+    monkeypatch.setattr(sources, "STAND_IN_COUNT", 200)
+    for name, recipe in sources.SETS.items():
+        monkeypatch.setitem(sources.MIRRORS, name, CLOSED)
+        monkeypatch.setitem(sources.SETS, name, replace(recipe, system=()))
+    return root

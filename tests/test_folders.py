@@ -63,6 +63,19 @@ def test_a_folder_and_each_kind_of_archive_give_the_same_images(tmp_path, ending
         assert pixels.shape == (3, 1, 32, 32) and pixels[:, 0, 0, 0].tolist() == [10, 20, 30]
 
 
+@pytest.mark.parametrize(("room", "passes"), [(2**20, 1), (0, 2)])
+def test_a_small_tar_archive_is_decompressed_once(tmp_path, monkeypatch, room, passes):
+    opened = []
+    really = folders.tarfile.open
+    path = pack(tmp_path / "pets.tar.xz", CLASSES)
+    monkeypatch.setattr(folders, "HOLD_BELOW", room)
+    monkeypatch.setattr(folders.tarfile, "open", lambda *args: opened.append(args) or really(*args))
+    reading, pixels, labels = read(path)
+    assert pixels[:, 0, 0, 0].tolist() == [10, 20, 30] and labels.tolist() == [0, 0, 1]
+    # Where it does not fit, the look that found this out was in vain.
+    assert len(opened) == (passes if room else passes + 1)
+
+
 def test_mixed_sizes_become_centred_squares(tmp_path):
     wide = np.zeros((40, 100), np.uint8)
     wide[:, 30:70] = 200  # the centre square is all 200, the rest black

@@ -1,6 +1,3 @@
-import contextlib
-import functools
-import gzip
 import hashlib
 import http.server
 import threading
@@ -10,55 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ganlib import downloads, shapes, sources
-
-
-def idx(array, squeeze=True):
-    """The bytes of an IDX file, written from its published description and not with the code under test."""
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(int(d).to_bytes(4, "big") for d in array.shape)
-    return gzip.compress(header + array.tobytes(), mtime=0) if squeeze else header + array.tobytes()
-
-
-@contextlib.contextmanager
-def serve(folder):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
+from ganlib import cifar, downloads, shapes, sources
+from helpers import serve
 
 
 def md5(data):
     return hashlib.md5(data).hexdigest()
-
-
-@pytest.mark.parametrize("squeeze", [True, False])
-def test_read_idx(tmp_path, squeeze):
-    array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
-    (tmp_path / "x").write_bytes(idx(array, squeeze))
-    assert np.array_equal(sources.read_idx(tmp_path / "x"), array)
-
-
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (b"<html>log in</html>", "it is a web page"),
-        (idx(np.zeros((4, 28, 28), np.uint8))[:-20], "Compressed file ended"),
-        (idx(np.zeros((4, 28, 28), np.uint8), False)[:-20], "3,116 bytes after its header, not the 3,136"),
-        (b"", "buffer"),
-        (b"\0\0\x0d\1\0\0\0\1\0\0\0\0", "4 bytes after its header, not the 1"),
-    ],
-)
-def test_a_damaged_idx_file_is_named(tmp_path, data, why):
-    (tmp_path / "train-labels").write_bytes(data)
-    with pytest.raises(ValueError, match=rf"'train-labels' in .* is damaged \(.*{why}.*\); get it again"):
-        sources.read_idx(tmp_path / "train-labels")
 
 
 def test_the_table_agrees_with_torchvision():
@@ -72,6 +26,11 @@ def test_the_table_agrees_with_torchvision():
         assert files == theirs.resources
         assert sources.MIRRORS[ours.names[0]] in theirs.mirrors
     assert list(sources.SETS["fashion-mnist"].classes) == datasets.FashionMNIST.classes
+    theirs = datasets.CIFAR10
+    assert sources.MIRRORS["cifar10"] == theirs.url.removesuffix(theirs.filename)
+    assert theirs.filename in cifar.ARCHIVES and theirs.base_folder in cifar.FOLDERS
+    assert [name for name, _ in theirs.train_list] == list(cifar.BATCHES["train"])
+    assert [name for name, _ in theirs.test_list] == list(cifar.BATCHES["test"])
 
 
 def test_fit_pads_shrinks_enlarges_and_repeats():
@@ -101,7 +60,7 @@ def test_fetch_keeps_a_whole_file_only(tmp_path):
     (tmp_path / "web" / "file").write_bytes(data)
     (tmp_path / "web" / "page").write_text("\n<!DOCTYPE html><html>Quota exceeded</html>")
     target = tmp_path / "got"
-    with serve(tmp_path / "web") as url:
+    with serve(tmp_path / "web") as (url, _):
         for name, why in (
             ("page", r"a web page came instead of the file \(a login, quota or error page\)"),
             ("file", "its md5 checksum is .*, not 0000: it is damaged or another file"),
