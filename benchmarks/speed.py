@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from ganlib import models, runtime
+from ganlib import models, runtime, variants
 from ganlib.data import ImageSet, load
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
@@ -91,7 +91,7 @@ def players(case: str):
     if case.startswith("64x64x3"):
         images = load("fake", image_size=64, channels=3, n=1024)
         return models.dcgan_generator(64, 3, 64), models.dcgan_discriminator(64, 3, 64), images, 128, 100
-    return models.pooled_generator(), models.pooled_discriminator(), load("mnist", n=1000), 200, 100
+    return variants.pooled_generator(), variants.pooled_discriminator(), load("mnist", n=1000), 200, 100
 
 
 def gflop_a_step(loop, case: str) -> float:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
-from ganlib import models, runtime
+from ganlib import models, runtime, variants
 from ganlib.steps import GAN
+
+PRETRAINED = Path(__file__).parent / "weights" / "pretrained"
 
 BUILDERS = {
     "dcgan": (models.dcgan_generator, models.dcgan_discriminator),
-    "pooled": (models.pooled_generator, models.pooled_discriminator),
+    "linear": (variants.linear_generator, variants.linear_discriminator),
+    "pooled": (variants.pooled_generator, variants.pooled_discriminator),
 }
 
 
 def save(gan: GAN, folder: str | os.PathLike) -> Path:
     """Save generator, its running average and discriminator to ``folder``: one safetensors file each, and how to
-    rebuild them in ``model.json``.
+    rebuild them, with each file's sha256, in ``model.json``.
 
     Each file is written under a temporary name and then renamed, so that a crash leaves no half-written file.
 
@@ -34,15 +38,16 @@ def save(gan: GAN, folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     players = {"generator": gan.generator, "ema_generator": gan.ema_generator, "discriminator": gan.discriminator}
     about = {name: getattr(model, "config", None) for name, model in players.items()}
-    text = json.dumps({"steps_done": gan.steps_done, **about}, indent=2) + "\n"
+    hashes: dict[str, str] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, model in players.items():
             part = folder / f"{name}.safetensors.part"
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
+            hashes[name] = hashlib.sha256(part.read_bytes()).hexdigest()
             part.replace(folder / f"{name}.safetensors")
         part = folder / "model.json.part"
-        part.write_text(text)
+        part.write_text(json.dumps({"steps_done": gan.steps_done, "sha256": hashes, **about}, indent=2) + "\n")
         part.replace(folder / "model.json")
     except (OSError, SafetensorError) as error:
         raise OSError(f"The checkpoint could not be written to '{folder}' ({error}).") from error
@@ -81,8 +86,10 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
     """
     folder = Path(folder)
     try:
-        config = dict(json.loads((folder / "model.json").read_text())[name])
-        weights = load_file(folder / f"{name}.safetensors")
+        about = json.loads((folder / "model.json").read_text())
+        config, wanted = dict(about[name]), about["sha256"][name]
+        found = (folder / f"{name}.safetensors").read_bytes()
+        weights = load(found)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"No checkpoint in '{folder}': '{Path(error.filename or f'{name}.safetensors').name}' is missing; "
@@ -90,6 +97,11 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
         ) from error
     except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"The checkpoint in '{folder}' is damaged or holds no {name} that can be rebuilt.") from error
+    if hashlib.sha256(found).hexdigest() != wanted:
+        raise ValueError(
+            f"'{name}.safetensors' in '{folder}' is not the file that model.json describes (sha256 differs): it is "
+            "damaged, or a crash came between the two; take an older checkpoint."
+        )
     kind = config.pop("kind", None)
     if kind not in BUILDERS:
         raise ValueError(f"The checkpoint in '{folder}' is of kind '{kind}'; known are {', '.join(BUILDERS)}.")
@@ -100,4 +112,23 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
         raise ValueError(
             f"The weights in '{folder}' do not fit the {kind} network that model.json describes."
         ) from error
+    generator.averaged = name == "ema_generator"
     return generator.eval()
+
+
+def pretrained(name: str) -> models.Generator:
+    """A generator that comes with ganlib, from one of the gallery's runs (``examples/gallery/<name>``), on the CPU.
+
+    Args:
+        name: ``"cifar10"``.
+
+    Returns:
+        network [B, z_dim] -> images [B, C, H, W] in [-1, 1], in eval mode: the running average of its run.
+
+    Raises:
+        ValueError: if there is no such generator, or its file is damaged.
+    """
+    there = sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir())
+    if name not in there:
+        raise ValueError(f"No generator '{name}' comes with ganlib; there are: {', '.join(there)}.")
+    return load_generator(PRETRAINED / name)

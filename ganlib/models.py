@@ -1,4 +1,4 @@
-"""The networks: DCGAN for any image size, the pooled variant of many MNIST tutorials, and a look inside a network."""
+"""The networks: DCGAN for any image size, how their weights start, and a look inside a network."""
 
 from __future__ import annotations
 
@@ -120,52 +120,6 @@ def dcgan_discriminator(
         layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
     layers += [nn.Conv2d(maps[-1], 1, sides[-1])]
     return initialise(Discriminator(layers, image_size, channels, config), seed)
-
-
-def pooled_generator(z_dim: int = 100, seed: int = 0) -> Generator:
-    """The generator that many MNIST tutorials pair with a max-pooling discriminator; 1,929,921 parameters.
-
-    z_dim -> 256@7 -> 128@14 -> 64@28 -> 32@28 -> 1@28, kernels 7, 4, 4, 3, 3, a bias in every layer.
-
-    Args:
-        z_dim: size of the latent vector.
-        seed: of the initial weights.
-
-    Returns:
-        network [B, z_dim] -> [B, 1, 28, 28] in [-1, 1].
-    """
-    layers: list[nn.Module] = []
-    for before, after, kernel, stride, pad in (
-        (z_dim, 256, 7, 1, 0),
-        (256, 128, 4, 2, 1),
-        (128, 64, 4, 2, 1),
-        (64, 32, 3, 1, 1),
-    ):
-        layers += [nn.ConvTranspose2d(before, after, kernel, stride, pad), nn.BatchNorm2d(after), nn.ReLU()]
-    layers += [nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh()]
-    return initialise(Generator(layers, z_dim, dict(kind="pooled", z_dim=z_dim)), seed)
-
-
-def pooled_discriminator(seed: int = 0) -> Discriminator:
-    """A classifier's layout used as a discriminator: max-pooling, dropout and two linear layers; 9,942,401 parameters.
-
-    Four 3x3 convolutions 64-128-256-512 with BatchNorm and LeakyReLU, max-pooling and dropout 0.3 between them
-    (28 -> 14 -> 7 -> 4), then Linear 8192 -> 1024 -> 1: 84% of the parameters sit in the first linear layer.
-
-    Args:
-        seed: of the initial weights.
-
-    Returns:
-        network [B, 1, 28, 28] -> logits [B].
-    """
-    layers: list[nn.Module] = []
-    maps = (1, 64, 128, 256, 512)
-    for before, after in zip(maps, maps[1:], strict=False):
-        if before > 1:
-            layers += [nn.MaxPool2d(2, ceil_mode=True), nn.Dropout(0.3)]
-        layers += [nn.Conv2d(before, after, 3, 1, 1), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
-    layers += [nn.Flatten(), nn.Linear(8192, 1024), nn.LeakyReLU(LEAK), nn.Linear(1024, 1)]
-    return initialise(Discriminator(layers, 28, 1, dict(kind="pooled")), seed)
 
 
 def initialise(model: nn.Module, seed: int) -> nn.Module:

@@ -32,7 +32,8 @@ class GAN:
         g_opt, d_opt: their optimisers.
         z_dim: size of the latent vector.
         seed: of the latent vectors drawn during training.
-        ema_generator: running average of the generator's weights, kept by ``fit``; at first a copy.
+        ema_generator: running average of the generator's weights, kept by ``fit``; at first a copy. Its attribute
+            ``averaged`` is True, so that a score can say whose samples it judged.
         steps_done: generator updates made so far.
         data_position: where ``fit`` left the data, None before the first.
         saved_in: the folder of its checkpoint, None before the first.
@@ -51,6 +52,9 @@ class GAN:
 
     def __post_init__(self):
         self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.ema_generator.averaged = True
+        for model in (self.generator, self.ema_generator):
+            model.z_dim = self.z_dim  # so that a score can draw from a plain nn.Sequential, too
         self.z_rng = rng(self.seed + Z_STREAM)
 
     def sample_z(self, n: int) -> Tensor:

@@ -31,6 +31,7 @@ def fit(
     *,
     steps: int,
     batch_size: int = 64,
+    flip: bool = False,
     seconds: float | None = None,
     ema_decay: float = 0.995,
     snapshot_at: Collection[int] = (),
@@ -56,6 +57,7 @@ def fit(
         images: the reals.
         steps: generator updates to make.
         batch_size: images a batch.
+        flip: mirror each real left to right with probability 1/2, on the device. Not for digits or letters.
         seconds: stop after so much training time even if steps are left.
         ema_decay: the running average keeps this share of itself each step (less during the first steps, see
             :func:`update_ema`).
@@ -83,7 +85,7 @@ def fit(
     """
     _check_arguments(gan, steps, batch_size, ema_decay, checkpoint_every, fixed_z)
     where = runtime.device(device)
-    batches = Batches(images, batch_size, where, seed, memory_format=_layout(where))
+    batches = Batches(images, batch_size, where, seed, flip, memory_format=_layout(where))
     if out is not None:
         checkpoint.claim(gan, out)
     dtype = _set_the_stage(gan, where, precision)

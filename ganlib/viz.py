@@ -27,6 +27,7 @@ REAL_COLOR, FAKE_COLOR = "#009E73", "#CC79A7"
 OTHER_COLORS = ("#56B4E9", "#E69F00", "#000000")
 
 DPI = 100  # of every figure: so one pixel of an image is one pixel of the page
+PHOTOGRAPH = 50_000  # bytes: a figure in colour that is larger as a PNG is a photograph, or many
 
 
 def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.ndarray:
@@ -307,11 +308,15 @@ def _display(figure, few_colours: bool) -> None:
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=figure.bbox_inches)  # None would crop, too
-    display({"image/png": base64.b64encode(_small(buffer, few_colours)).decode(), "text/plain": repr(figure)}, raw=True)
+    kind, content = _small(buffer, few_colours)
+    display({kind: base64.b64encode(content).decode(), "text/plain": repr(figure)}, raw=True)
 
 
-def _small(png: io.BytesIO, few_colours: bool) -> bytes:
-    """The same picture in a third of the bytes, since a notebook keeps every figure: matplotlib writes RGBA always."""
+def _small(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
+    """Kind and bytes of the same picture, smaller, since a notebook keeps every figure: matplotlib writes RGBA always.
+
+    A large picture in colour becomes a JPEG, where that is smaller, at a quality that the eye does not tell from it.
+    """
     image = Image.open(png).convert("RGB")
     grey = image.convert("L")
     if np.array_equal(image, np.broadcast_to(np.asarray(grey)[..., None], (*grey.size[::-1], 3))):
@@ -320,7 +325,12 @@ def _small(png: io.BytesIO, few_colours: bool) -> bytes:
         image = image.quantize(128)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    if image.mode == "RGB" and buffer.tell() > PHOTOGRAPH:
+        photograph = io.BytesIO()
+        image.save(photograph, "JPEG", quality=92, subsampling=0, optimize=True)
+        if photograph.tell() < buffer.tell():
+            return "image/jpeg", photograph.getvalue()
+    return "image/png", buffer.getvalue()
 
 
 def _page(sheet: np.ndarray, head: int, width: int | None = None):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import models
+from ganlib import models, variants
 
 
 @pytest.mark.parametrize("size", [8, 28, 29, 32, 48, 50, 64, 96, 128])
@@ -27,14 +27,6 @@ def test_width_is_that_of_the_map_next_to_the_image(width):
 def test_parameter_counts_are_the_published_ones():
     assert models.count_parameters(models.dcgan_generator(64, 3, 128, 100)) == 12_658_435
     assert models.count_parameters(models.dcgan_discriminator(64, 3, 64)) == 2_765_633
-    assert models.count_parameters(models.pooled_generator(100)) == 1_929_921
-    assert models.count_parameters(models.pooled_discriminator()) == 9_942_401
-
-
-def test_pooled_networks_play_together():
-    images = models.pooled_generator(5)(torch.randn(3, 5))
-    assert images.shape == (3, 1, 28, 28)
-    assert models.pooled_discriminator()(images).shape == (3,)
 
 
 def test_every_kernel_is_divisible_by_its_stride():
@@ -56,7 +48,7 @@ def test_no_batchnorm_at_the_image_and_no_sigmoid_at_the_end():
 
 
 def test_initial_weights_are_dcgans():
-    for model in (models.dcgan_generator(64), models.dcgan_discriminator(64), models.pooled_discriminator()):
+    for model in (models.dcgan_generator(64), models.dcgan_discriminator(64), variants.pooled_discriminator()):
         for layer in model:
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and layer.weight.numel() > 10_000:
                 assert layer.weight.mean().item() == pytest.approx(0, abs=1e-3)

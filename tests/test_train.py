@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_steps import small_gan
 
-from ganlib import checkpoint, models, steps, train
+from ganlib import checkpoint, models, steps, train, variants
 from ganlib.data import Batches, ImageSet
 from ganlib.steps import dcgan_step
 from ganlib.train import Diverged, fit
@@ -72,7 +72,7 @@ def test_same_seed_same_run_other_seed_another(images):
 
 
 def with_dropout():
-    generator, discriminator = models.dcgan_generator(28, 1, 4, 8), models.pooled_discriminator()
+    generator, discriminator = models.dcgan_generator(28, 1, 4, 8), variants.pooled_discriminator()
     sgd = [torch.optim.SGD(m.parameters(), 1e-3) for m in (generator, discriminator)]
     return steps.GAN(generator, discriminator, *sgd, z_dim=8)
 
@@ -89,6 +89,23 @@ def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone(images):
     assert losses[0] == losses[1]
     gan = with_dropout()
     assert quick(gan, images, steps=4).losses["d_loss"] == losses[0]["d_loss"]  # two calls are one long call
+
+
+def test_flip_mirrors_about_half_of_the_reals_and_only_when_asked(images):
+    def seen(flip):
+        batches_seen = []
+
+        def spying(gan, batches):
+            batches_seen.append(next(batches))
+            return dcgan_step(gan, iter(batches_seen[-1:]))
+
+        quick(small_gan(), images, spying, flip=flip)
+        return torch.cat(batches_seen)
+
+    plain, flipped = seen(False), seen(True)
+    mirrored = (flipped == plain.flip(-1)).flatten(1).all(1)
+    assert 8 <= mirrored.sum() <= 24  # of 32
+    assert torch.equal(flipped[~mirrored], plain[~mirrored])
 
 
 def test_two_calls_are_one_long_call(images):
@@ -288,7 +305,7 @@ def test_losses_read_late_are_the_same_losses(images, monkeypatch):
     monkeypatch.setattr(train, "READ_EVERY", 3)
     monkeypatch.setattr(train.runtime, "device", lambda name: torch.device("meta"))  # any type but cpu reads late
     monkeypatch.setattr(train, "_set_the_stage", lambda gan, where, precision: torch.float32)
-    monkeypatch.setattr(train, "Batches", lambda images, n, where, seed, **k: Batches(images, n, "cpu", seed, **k))
+    monkeypatch.setattr(train, "Batches", lambda images, n, where, *more, **k: Batches(images, n, "cpu", *more, **k))
     late = quick(small_gan(), images, steps=7)
     assert late.losses["d_loss"] == pytest.approx(at_once.losses["d_loss"], rel=1e-3)
     assert late.steps == 7

@@ -26,7 +26,8 @@ def drawn(figure):
         data, _ = DisplayFormatter().format(figure)
     ((shown,), _), *more = display.call_args_list
     assert data == {} and not more
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))).convert("RGB"))
+    (content,) = (value for kind, value in shown.items() if kind in ("image/png", "image/jpeg"))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -95,6 +96,27 @@ def test_show_picks_a_scale_that_fits():
     assert drawn(viz.show(noise(64, size=28))).shape[:2] == (484, 484)
     assert drawn(viz.show(noise(1, size=28))).shape[:2] == (128, 128)
     assert drawn(viz.show(noise(1, size=700))).shape[:2] == (704, 704)
+
+
+def test_a_large_picture_in_colour_is_shown_as_a_smaller_one_that_looks_the_same():
+    g = torch.Generator().manual_seed(0)
+    coarse = torch.rand(100, 3, 4, 4, generator=g) * 2 - 1
+    images = torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(-1, 1)
+    images = (images + 0.05 * torch.randn(images.shape, generator=g)).clamp(-1, 1)
+    with mock.patch("IPython.display.display") as display:
+        viz.show(images, scale=1)._ipython_display_()
+    shown = display.call_args[0][0]
+    assert set(shown) == {"image/jpeg", "text/plain"}
+    lossless = viz.grid(images)
+    assert np.abs(drawn(viz.show(images, scale=1)).astype(int) - lossless).mean() < 4  # of 255
+    assert len(base64.b64decode(shown["image/jpeg"])) < 0.7 * len(encoded(lossless))
+
+
+def encoded(picture):
+    """The picture as PIL writes a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def test_a_figure_displays_itself_and_leaves_none_open():
