@@ -35,7 +35,8 @@ def fidelity(module: str) -> ModuleType:
         return importlib.import_module(f"torch_fidelity.{module}")
     except ImportError as error:
         raise ImportError(
-            f"Scores are computed by torch-fidelity, which cannot be imported ({error}); run: pip install torch-fidelity"
+            f"Scores are computed by torch-fidelity, which cannot be imported ({error}); "
+            "run: pip install torch-fidelity"
         ) from error
 
 

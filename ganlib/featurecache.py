@@ -41,8 +41,11 @@ def kept(key: str | None, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[s
             part = path.with_suffix(f".{os.getpid()}.part")
             with contextlib.suppress(OSError, SafetensorError):  # no room, or no right to write
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_file(found, part, metadata={"sha256": _digest(found)})
-                part.replace(path)
+                try:
+                    save_file(found, part, metadata={"sha256": digest(found)})
+                    part.replace(path)
+                finally:
+                    part.unlink(missing_ok=True)
         _kept[key] = found
         while len(_kept) > 1 and sum(t.nbytes for entry in _kept.values() for t in entry.values()) > MOST_BYTES:
             del _kept[next(iter(_kept))]
@@ -53,19 +56,20 @@ def fingerprint(net: FeatureNet) -> str | None:
     """A hash of a net's name, layers and weights; None for a function, which may change without a sign."""
     if not isinstance(net, nn.Module):
         return None
-    return hashlib.sha256(f"{name_of(net)} {net} {_digest(net.state_dict())}".encode()).hexdigest()
+    return hashlib.sha256(f"{name_of(net)} {net} {digest(net.state_dict())}".encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         with safe_open(path, "pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            return found if (file.metadata() or {}).get("sha256") == _digest(found) else None
+            return found if (file.metadata() or {}).get("sha256") == digest(found) else None
     except (OSError, SafetensorError):  # missing or damaged
         return None
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str | int, Tensor]) -> str:
+    """A hash of tensors of any shape with their names."""
     seen = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

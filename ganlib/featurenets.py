@@ -159,7 +159,14 @@ def card(name: str, path: str | os.PathLike | None = None) -> dict:
 
 @torch.no_grad()
 def judge(net: Classifier, pixels: Tensor, labels: Tensor, sure: float = 0.9) -> tuple[float, float]:
-    """Accuracy of ``net`` on uint8 ``pixels``, and the share of images whose likeliest class has p > ``sure``."""
+    """Accuracy of ``net``, and the share of images whose likeliest class has p > ``sure``.
+
+    Args:
+        net: the classifier; it is put into eval mode.
+        pixels: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+        sure: a probability.
+    """
     p = torch.cat([net.eval()(batch)[1].softmax(1) for batch in pixels.split(500)])
     return (p.argmax(1) == labels).double().mean().item(), (p.amax(1) > sure).double().mean().item()
 

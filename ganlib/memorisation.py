@@ -12,7 +12,7 @@ from torch import Tensor
 from ganlib import runtime
 from ganlib.features import BATCH, KEEP, FeatureNet, Images, draw, is_given, look
 from ganlib.imageset import ImageSet
-from ganlib.protocol import how, protocol, short
+from ganlib.protocol import how, protocol, short, split_of
 
 QUANTILE = 0.01  # *very near*: nearer than all but this share of the held-out reals
 
@@ -128,10 +128,13 @@ def memorisation(
         mode, resizer: as in :func:`ganlib.metrics.score`.
 
     Raises:
-        ValueError: if there are too few or too many images, or they are not of one size.
+        ValueError: if there are too few or too many images, they are not of one size, or the reals are not uint8.
     """
     base = getattr(train, "pixels", train)
     reals = base if held_out is None else getattr(held_out, "pixels", held_out)
+    for images in (base, reals):
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(f"Reals must be uint8 [N, C, H, W], not {images.dtype} {list(images.shape)}.")
     n = min(n, len(reals), len(fakes) if is_given(fakes) else n)
     if not 4 <= n <= KEEP:
         raise ValueError(f"Looking for copies takes 4 to {KEEP:,} samples, and as many reals, not {n}.")
@@ -152,7 +155,7 @@ def memorisation(
     to_others, real_to_others = (_nearest_images(net, resizer, part, part, each) for part in (samples, reals))
     near_copies, floor = _very_near(to_train, real_to_train)
     duplicates, duplicates_floor = _very_near(to_others, real_to_others)
-    about = {"held_out": "other training" if held_out is None else getattr(held_out, "split", "held-out")}
+    about = {"held_out": "other training" if held_out is None else split_of(held_out)}
     return Memorisation(
         samples=samples,
         to_train=to_train,

@@ -21,20 +21,25 @@ def protocol(
         mode, resizer, seed: as in :func:`ganlib.metrics.score`.
 
     Returns:
-        ``features``, ``n_fake``, ``n_images`` (reals to choose from), ``split`` (``"train"`` where nothing says
-        otherwise), ``resizer`` (the net's own, if it has one), ``mode`` and ``ema`` (both None for images), ``seed``.
+        ``features``, ``n_fake``, ``n_images`` (reals to choose from), ``split`` (``"given"`` for a bare tensor),
+        ``resizer`` (the net's own, if it has one), ``mode`` and ``ema`` (both None for images), ``seed``.
     """
     given = is_given(fakes)
     return {
         "features": name_of(net),
         "n_fake": n_fake,
         "n_images": len(real),
-        "split": getattr(real, "split", "train"),
+        "split": split_of(real),
         "resizer": resizer if resizer != "none" else getattr(net, "resizer", "none"),
         "mode": None if given else mode,
         "ema": None if given else bool(getattr(fakes, "averaged", False)),
         "seed": seed,
     }
+
+
+def split_of(images: Tensor | ImageSet) -> str:
+    """The split of an ImageSet; ``given`` for a bare tensor of any shape (whose ``split`` is a method)."""
+    return images.split if isinstance(images, ImageSet) else "given"
 
 
 def how(protocol: dict) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ganlib import distances, runtime
 from ganlib.distances import Statistics, feature_statistics, frechet_distance, inception_score
-from ganlib.featurecache import fingerprint, kept
-from ganlib.features import BATCH, KEEP, FeatureNet, Features, extract
+from ganlib.featurecache import digest, fingerprint, kept
+from ganlib.features import BATCH, KEEP, FeatureNet, Features, extract, look
 
 FLOOR_SPLITS = 8  # one split of the reals gives a floor that is off by up to half
 METRICS = ("fd", "kid", "is", "precision", "recall", "density", "coverage")
@@ -124,7 +124,7 @@ def floors(reference: Reference, metrics: Sequence[str], seed: int = 0) -> dict[
     # Pairs that are computed together are kept together.
     for group in (("fd",), ("kid",), ("is",), ("precision", "recall"), ("density", "coverage")):
         if set(group) & set(metrics):
-            key = reference.key and f"{reference.key} {reference.n_floor} {group} {seed}"
+            key = reference.key and f"{reference.key} {reference.n_floor} {reference.is_split} {group} {seed}"
             numbers = kept(key, lambda group=group: _floors(reference, group, seed))
             found |= {name: number.item() for name, number in numbers.items()}
     return found
@@ -150,11 +150,13 @@ def _see(net: FeatureNet, pixels: Tensor, rows: Tensor, resizer: str) -> tuple[F
 
     key = None
     if (of_net := fingerprint(net)) is not None:
-        # By content, not by object: neither a copy nor a tensor written to in place can fool it.
+        # By content, not by object: neither a copy nor a tensor written to in place can fool it. Nor can a net whose
+        # code or settings changed while its weights did not: what it sees in the first images is a part of the key.
+        glimpse = digest(dict(enumerate(t for t in look(net, next(batches())[:2], resizer) if t is not None)))
         seen = hashlib.sha256()
         for batch in batches():
             seen.update(batch.contiguous().numpy())
-        key = f"{of_net} {resizer} {list(pixels.shape[1:])} {len(rows)} {seen.hexdigest()}"
+        key = f"{of_net} {glimpse} {resizer} {list(pixels.shape[1:])} {len(rows)} {seen.hexdigest()}"
 
     def make() -> dict[str, Tensor]:
         features, logits, statistics = extract(net, batches(), resizer)

@@ -1,0 +1,56 @@
+"""Copies of training images among samples are found, and nothing else is."""
+
+import json
+
+import pytest
+import torch
+from test_metrics import Colours, pictures
+
+from ganlib.memorisation import memorisation
+
+
+def test_planted_copies_are_found_with_their_images():
+    train, fakes = pictures(400), pictures(40, 1)
+    fakes[7], fakes[20] = train[123], train[5]
+    found = memorisation(fakes, train, Colours(), n=40, held_out=pictures(40, 2))
+    assert {7, 20} <= set(found.near_copies.tolist())
+    for nearest in (found.to_train.features, found.to_train.pixels):
+        assert nearest.index[[7, 20]].tolist() == [123, 5]
+        assert nearest.distance[[7, 20]].abs().max() < 1e-3
+    assert found.value == len(found.near_copies) / 40 <= 0.15
+
+
+def test_nearest_neighbours_are_those_of_brute_force():
+    train, fakes = pictures(150), pictures(30, 1)
+    found = memorisation(fakes, train, Colours(), n=30, held_out=pictures(30, 2)).to_train.pixels
+    gap = (fakes[:, None].double() - train[None].double()).square().flatten(2).mean(2).sqrt()
+    assert torch.allclose(found.distance.double(), gap.amin(1), rtol=1e-3, atol=1e-3)
+    assert torch.equal(found.index, gap.argmin(1))
+
+
+def test_fresh_images_are_no_copies_and_repeated_ones_are_duplicates():
+    train, held_out = pictures(500), pictures(200, 1)
+    fresh = memorisation(pictures(200, 2), train, Colours(), n=200, held_out=held_out)
+    assert fresh.value <= 0.04 and fresh.duplicates_value <= 0.04
+    collapsed = memorisation(pictures(1, 2).expand(200, -1, -1, -1), train, Colours(), n=200, held_out=held_out)
+    assert collapsed.duplicates_value == 1
+
+
+def test_without_held_out_reals_training_images_stand_in_each_without_itself():
+    train = pictures(300)
+    found = memorisation(pictures(50, 1), train, Colours(), n=50)
+    assert found.real_to_train.pixels.distance.min() > 0
+    assert found.protocol["held_out"] == "other training"
+
+
+def test_it_prints_as_one_line_and_goes_to_json():
+    found = memorisation(pictures(40, 1), pictures(300), Colours(), n=40)
+    assert "\n" not in str(found) and "near-copies(colours)" in str(found) and "floor" in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["near_copies_colours_40"] == found.value
+
+
+def test_too_few_and_other_sizes_get_a_sentence():
+    with pytest.raises(ValueError, match="takes 4 to 10,000 samples, .* not 3"):
+        memorisation(pictures(3), pictures(30), Colours())
+    with pytest.raises(ValueError, match="of different sizes"):
+        memorisation(pictures(10), pictures(30)[:, :, :4, :4], Colours())
