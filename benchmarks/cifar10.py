@@ -3,9 +3,9 @@
     python -m benchmarks.cifar10 --images 128000
 
 The example (github.com/pytorch/examples, dcgan/main.py, its defaults) upscales CIFAR-10 to 64×64 and trains a DCGAN of
-width 64 with batches of 64, Adam at 2e-4 and beta1 0.5; no running average, no mirrored images. Both entrants train
-through ``fit``: what differs is the recipe. Samples of 64×64 are shrunk to 32×32 (bicubic, antialiased) before they are judged. An
-entrant whose checkpoint is in runs/cifar10-… already is not trained again.
+width 64 with batches of 64, Adam at 2e-4 and beta1 0.5; no running average, no mirrored images. All entrants train
+through ``fit``: what differs is the recipe. Samples of 64×64 are shrunk to 32×32 (bicubic, antialiased) before they are
+judged. An entrant whose checkpoint is in runs/cifar10-… already is not trained again.
 """
 
 from __future__ import annotations
