@@ -1,0 +1,80 @@
+"""What notebook 02 writes out is what the library has, and its exercises can be solved as it says."""
+
+import ast
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from ganlib import models
+from ganlib.data import ImageSet
+from ganlib.distances import density_coverage, frechet_distance, kernel_distance
+from helpers import from_notebook, plain_python, read_notebook, source
+
+NOTEBOOK = "02_dcgan_cifar10.ipynb"
+
+
+def test_its_networks_are_the_librarys():
+    names = {"nn": nn, "width": 8, "z_dim": 10}
+    generator = models.initialise(from_notebook(NOTEBOOK, "make_generator", names)(), 3)
+    discriminator = models.initialise(from_notebook(NOTEBOOK, "make_discriminator", names)(), 4)
+    z = torch.randn(5, 10)
+    images = models.dcgan_generator(32, 3, 8, 10, seed=3)(z)
+    assert torch.equal(generator(z), images)
+    assert torch.equal(discriminator(images), models.dcgan_discriminator(32, 3, 8, seed=4)(images))
+
+
+def test_its_distances_are_the_librarys():
+    x, y = torch.randn(2, 300, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = y * 1.3 + 0.2
+    mine = from_notebook(NOTEBOOK, "my_frechet", {"torch": torch})(x, y).item()
+    assert mine == pytest.approx(frechet_distance(x, y), rel=1e-6)
+    found = from_notebook(NOTEBOOK, "my_kid", {"torch": torch})(x, y)
+    assert found == pytest.approx(kernel_distance(y, x)[0], rel=1e-6)
+
+
+def exercises():
+    """(number, the cell with the check, the folded solution) of each exercise."""
+    cells = [source(cell) for cell in read_notebook(NOTEBOOK)["cells"]]
+    for cell, after in zip(cells, cells[1:], strict=False):
+        if found := re.search(r'print\("exercise (\d)', cell):
+            solution = re.search(r"<summary>Solution</summary>.*?```python\n(.*?)```", after, re.DOTALL)
+            yield pytest.param(cell, solution and solution[1], id=found[1])
+
+
+def circle_cell():
+    """The lines that make the points on a circle, without the figure."""
+    text = next(t for c in read_notebook(NOTEBOOK)["cells"] if "on_circle =" in (t := source(c)))
+    return text.partition("fig, ax")[0]
+
+
+@pytest.mark.parametrize(("check", "solution"), list(exercises()))
+def test_the_folded_solution_passes_the_check_and_nothing_does_not(check, solution, capsys):
+    pixels = torch.randint(0, 256, (400, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    namespace = {"torch": torch, "images": ImageSet(pixels, None, (), "noise", "noise")}
+    namespace["paper_g"] = models.dcgan_generator(64, 3, width=128, z_dim=100)
+    exec(circle_cell(), namespace)
+    exec(check, namespace)
+    assert "not yet" in capsys.readouterr().out
+    (assignment,) = re.findall(r"^\w+ = None\n", check, re.MULTILINE)
+    exec(check.replace(assignment, solution, 1), namespace)
+    assert "correct" in capsys.readouterr().out
+
+
+def test_there_are_three_to_five_exercises():
+    assert 3 <= len(list(exercises())) <= 5
+
+
+def test_the_coverage_on_the_circle_is_the_librarys():
+    namespace = {"torch": torch}
+    exec(circle_cell(), namespace)
+    real, fake = namespace["on_circle"], namespace["right_half"]
+    inside = torch.cdist(fake, real) < namespace["radius"]
+    assert inside.any(0).float().mean().item() == pytest.approx(density_coverage(real, fake, k=2)[1])
+
+
+def test_every_cell_is_python():
+    for cell in read_notebook(NOTEBOOK)["cells"]:
+        if cell["cell_type"] == "code":
+            ast.parse(plain_python(source(cell)))
