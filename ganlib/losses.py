@@ -14,7 +14,7 @@ would stay in bfloat16, which has three significant digits.
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 def _full(logits: Tensor) -> Tensor:
@@ -75,3 +75,106 @@ def non_saturating_g_loss(fake_logits: Tensor) -> Tensor:
     Source: Goodfellow et al. 2014, arXiv:1406.2661, section 3, last paragraph.
     """
     return softplus(-_full(fake_logits)).mean()
+
+
+# The pairs below take scores of any real size; only with a Wasserstein loss is the network that gives them a critic.
+
+
+def wasserstein_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """The critic's side of the Wasserstein game: ``E[f(G(z))] - E[f(x)]``.
+
+    Its negative is the critic's estimate of K times the earth mover's distance between fakes and reals, if the critic
+    is K-Lipschitz; without such a bound (see :mod:`ganlib.lipschitz`) it means nothing.
+
+    Args:
+        real_scores: [B] scores of real images.
+        fake_scores: [B] scores of generated images.
+
+    Returns:
+        scalar, in units of the score; unbounded.
+
+    Source: Arjovsky et al. 2017, arXiv:1701.07875, eq. (3) and Algorithm 1, with the sign turned.
+    """
+    return _full(fake_scores).mean() - _full(real_scores).mean()
+
+
+def wasserstein_g_loss(fake_scores: Tensor) -> Tensor:
+    """The generator's side of the Wasserstein game: ``-E[f(G(z))]``.
+
+    Its gradient with respect to a score is -1 whatever the score: it never saturates.
+
+    Args:
+        fake_scores: [B] scores of generated images.
+
+    Returns:
+        scalar, in units of the score; unbounded, and comparable between two steps only as far as the critic is.
+
+    Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1, line 10.
+    """
+    return -_full(fake_scores).mean()
+
+
+def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The discriminator's side of the hinge game: ``E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]``, D the raw output.
+
+    At 0 everywhere it is 2. A real beyond +1 and a fake beyond -1 are right enough and pull no more. It is no
+    Wasserstein loss, although both have the same generator's side.
+
+    Args:
+        real_logits: [B] outputs for real images.
+        fake_logits: [B] outputs for generated images.
+
+    Returns:
+        scalar, >= 0.
+
+    Source: Lim & Ye 2017, arXiv:1705.02894, and Miyato et al. 2018, arXiv:1802.05957, eq. (16).
+    """
+    return relu(1 - _full(real_logits)).mean() + relu(1 + _full(fake_logits)).mean()
+
+
+# Miyato et al. 2018, eq. (17): the generator just raises the output for its samples.
+hinge_g_loss = wasserstein_g_loss
+
+
+def relativistic_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The discriminator's side of the relativistic pairing game (RpGAN): ``E[softplus(-(D(x) - D(G(z))))]``.
+
+    Each real is paired with one fake, and only the difference counts: the discriminator says which of the two is the
+    real one. At equal logits it is ``log 2``.
+
+    Args:
+        real_logits: [B] logits of real images.
+        fake_logits: [B] logits of generated images, the i-th the partner of the i-th real.
+
+    Returns:
+        scalar, nats, >= 0.
+
+    Raises:
+        ValueError: if there are not as many of both.
+
+    Source: Jolicoeur-Martineau 2018, arXiv:1807.00734 (RSGAN); Huang et al. 2024 (R3GAN), arXiv:2501.05441, eq. (2).
+    """
+    if real_logits.shape != fake_logits.shape:
+        raise ValueError(
+            f"The relativistic loss pairs each real with a fake, but there are {list(real_logits.shape)} real and "
+            f"{list(fake_logits.shape)} fake logits; draw as many fakes as reals."
+        )
+    return softplus(-(_full(real_logits) - _full(fake_logits))).mean()
+
+
+def relativistic_g_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The generator's side of the relativistic pairing game: ``E[softplus(-(D(G(z)) - D(x)))]``, the roles exchanged.
+
+    Args:
+        real_logits: [B] logits of real images.
+        fake_logits: [B] logits of generated images, the i-th the partner of the i-th real.
+
+    Returns:
+        scalar, nats, >= 0; ``log 2`` at equal logits.
+
+    Raises:
+        ValueError: if there are not as many of both.
+
+    Source: as :func:`relativistic_d_loss`.
+    """
+    return relativistic_d_loss(fake_logits, real_logits)

@@ -91,40 +91,69 @@ def dcgan_generator(
 
 
 def dcgan_discriminator(
-    image_size: int = 64, channels: int = 3, width: int = 64, *, base: int = 4, seed: int = 0
+    image_size: int = 64, channels: int = 3, width: int = 64, *, base: int = 4, norm: str = "batch", seed: int = 0
 ) -> Discriminator:
     """The DCGAN discriminator: strided convolutions down to a small map, then one logit.
 
-    LeakyReLU throughout and BatchNorm everywhere but on the input layer and the output.
+    LeakyReLU throughout and BatchNorm everywhere but on the input layer and the output. With another ``norm`` no image
+    of a batch sees another, as a Wasserstein critic and every penalty on gradients need it.
 
     Args:
         image_size: side of the square images, pixels, 8 or more.
         channels: colour channels of the images.
         width: channels of the first hidden map; each map after it has twice as many, up to 8 x width.
         base: side that the smallest map has at most, pixels, as in :func:`dcgan_generator`.
+        norm: ``"batch"``; ``"none"``; ``"layer"`` (over the whole map of each image, with a scale and a shift for
+            each channel); ``"instance"`` (over each channel of each image); or ``"spectral"``, which divides every
+            layer's weights by their largest singular value (Miyato et al. 2018, arXiv:1802.05957).
         seed: of the initial weights.
 
     Returns:
         network [B, channels, image_size, image_size] -> logits [B].
 
     Raises:
-        ValueError: if no such network has that image size.
+        ValueError: if no such network has that image size, or there is no such ``norm``.
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3.
     """
-    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base)
+    if norm not in NORMS:
+        raise ValueError(f"norm is '{norm}', but must be one of: {', '.join(NORMS)}.")
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base, norm=norm)
     sides = _sides(image_size, base)
     maps = [width * min(2**k, 8) for k in range(len(sides) - 1)]
     layers = [nn.Conv2d(channels, maps[0], 4, 2, 1), nn.LeakyReLU(LEAK)]
     for before, after in zip(maps, maps[1:], strict=False):
-        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
+        normalised = NORMS[norm](after)
+        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not normalised), *normalised, nn.LeakyReLU(LEAK)]
     layers += [nn.Conv2d(maps[-1], 1, sides[-1])]
-    return initialise(Discriminator(layers, image_size, channels, config), seed)
+    discriminator = initialise(Discriminator(layers, image_size, channels, config), seed)
+    return _spectral(discriminator, seed) if norm == "spectral" else discriminator
+
+
+# name -> the layers that normalise n channels after a convolution of a discriminator
+NORMS = {
+    "batch": lambda n: [nn.BatchNorm2d(n)],
+    "none": lambda n: [],
+    "layer": lambda n: [nn.GroupNorm(1, n)],
+    "instance": lambda n: [nn.InstanceNorm2d(n, affine=True)],
+    "spectral": lambda n: [],
+}
+
+
+def _spectral(model: nn.Module, seed: int) -> nn.Module:
+    """``model`` itself, each convolution and linear layer with spectral norm, whose first vectors come of ``seed``."""
+    with torch.random.fork_rng(devices=[]):  # they are drawn from the global generator
+        torch.manual_seed(seed)
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.utils.parametrizations.spectral_norm(layer)
+    return model
 
 
 def initialise(model: nn.Module, seed: int) -> nn.Module:
     """Draw the weights of ``model`` as DCGAN does, in place: N(0, 0.02) for convolutions and linear layers,
-    N(1, 0.02) for BatchNorm's scale (around 1, not 0: a scale near 0 switches the layer off), 0 for every bias.
+    N(1, 0.02) for the scale of BatchNorm and its kin (around 1, not 0: a scale near 0 switches the layer off), 0 for
+    every bias.
 
     Returns:
         ``model`` itself.
@@ -135,7 +164,7 @@ def initialise(model: nn.Module, seed: int) -> nn.Module:
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, 0.02, generator=draw)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d):
             nn.init.normal_(layer.weight, 1.0, 0.02, generator=draw)
         else:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -61,3 +61,6 @@ DEMO = Recipe(z_dim=32, g_width=16, d_width=16, g_lr=2e-3, d_lr=2e-3, betas=(0.5
 # higher rate stops helping (FD after 800 steps 21.1 at 2e-4, 18.0 at 5e-4; after 1,600 steps 15.8 and 15.1). Mirrored
 # reals, and an average over about a thousand steps.
 CIFAR10 = Recipe(image_size=32, channels=3, z_dim=100, g_width=64, d_width=64, base=4, ema_decay=0.999, flip=True)
+
+# The same in less time: four times as many, smaller steps, and a generator that moves faster than its discriminator.
+CIFAR10_SHORT = replace(CIFAR10, batch_size=16, g_lr=5e-4)

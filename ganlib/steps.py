@@ -15,7 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ganlib.losses import minimax_g_loss, non_saturating_d_loss, non_saturating_g_loss
+from ganlib.lipschitz import clip_weights, gradient_penalty, r1_penalty, r2_penalty
+from ganlib.losses import (
+    hinge_d_loss,
+    hinge_g_loss,
+    minimax_g_loss,
+    non_saturating_d_loss,
+    non_saturating_g_loss,
+    relativistic_d_loss,
+    relativistic_g_loss,
+    wasserstein_critic_loss,
+    wasserstein_g_loss,
+)
 from ganlib.runtime import rng
 
 # Added to a seed, so that z is not the very numbers that the first weights were drawn from.
@@ -113,19 +124,172 @@ def minimax_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
     return _step(gan, batches, minimax_g_loss)
 
 
-def _step(gan: GAN, batches: Iterator[Tensor], g_loss_of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+def _step(
+    gan: GAN,
+    batches: Iterator[Tensor],
+    g_loss_of: Callable[[Tensor], Tensor],
+    d_loss_of: Callable[[Tensor, Tensor], Tensor] = non_saturating_d_loss,
+) -> dict[str, Tensor]:
     real = next(batches)
     fake = gan.generator(gan.sample_z(len(real)))
 
     # Reals and fakes go through the discriminator separately, so that BatchNorm never mixes their statistics.
-    d_loss = non_saturating_d_loss(gan.discriminator(real), gan.discriminator(fake.detach()))
-    gan.d_opt.zero_grad()
-    d_loss.backward()
-    gan.d_opt.step()
+    d_loss = d_loss_of(gan.discriminator(real), gan.discriminator(fake.detach()))
+    _descend(gan.d_opt, d_loss)
 
     with frozen(gan.discriminator):
         g_loss = g_loss_of(gan.discriminator(fake))
-        gan.g_opt.zero_grad()
-        g_loss.backward()
-    gan.g_opt.step()
+        _descend(gan.g_opt, g_loss)
     return {"d_loss": d_loss, "g_loss": g_loss}
+
+
+def hinge_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
+    """One step of the hinge game, usually with a discriminator under spectral norm.
+
+    Args:
+        gan: the players.
+        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
+
+    Returns:
+        ``d_loss`` and ``g_loss``, scalars.
+
+    Source: Miyato et al. 2018, arXiv:1802.05957, eqs. (16) and (17).
+    """
+    return _step(gan, batches, hinge_g_loss, hinge_d_loss)
+
+
+def wgan_step(
+    gan: GAN, batches: Iterator[Tensor], *, n_critic: int = 5, clip_value: float = 0.01, warm_up: bool = False
+) -> dict[str, Tensor]:
+    """One step of the Wasserstein game with clipped weights: ``n_critic`` updates of the critic, each on fresh reals
+    and fresh fakes, then one of the generator.
+
+    Args:
+        gan: the players; ``gan.discriminator`` is the critic and has no BatchNorm.
+        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1]; ``n_critic`` batches are taken.
+        n_critic: critic updates, at least 1.
+        clip_value: bound of the critic's weights, above 0.
+        warm_up: whether to make 100 critic updates in each of the first 25 steps and in every 500th, as the authors do.
+
+    Returns:
+        ``critic_loss`` (after the last update's batch; its negative estimates a multiple of the Wasserstein distance)
+        and ``g_loss``.
+
+    Raises:
+        ValueError: if ``n_critic`` or ``clip_value`` is out of range.
+
+    Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1; the warm-up is in the authors' code.
+    """
+    critic = gan.discriminator
+    for _ in range(critic_updates(gan.steps_done, n_critic, warm_up)):
+        real, fake = _pair(gan, batches)
+        critic_loss = wasserstein_critic_loss(critic(real), critic(fake))
+        _descend(gan.d_opt, critic_loss)
+        clip_weights(critic, clip_value)
+    return {"critic_loss": critic_loss, "g_loss": _raise_score(gan, len(real))}
+
+
+def wgan_gp_step(
+    gan: GAN, batches: Iterator[Tensor], *, n_critic: int = 5, gp_weight: float = 10.0, warm_up: bool = False
+) -> dict[str, Tensor]:
+    """One step of the Wasserstein game with a gradient penalty in place of clipping.
+
+    Args:
+        gan: the players; ``gan.discriminator`` is the critic and has no BatchNorm. ``gan.z_rng`` also draws ε.
+        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1]; ``n_critic`` batches are taken.
+        n_critic: critic updates, at least 1.
+        gp_weight: λ of the penalty, at least 0.
+        warm_up: as in :func:`wgan_step`.
+
+    Returns:
+        ``critic_loss`` without the penalty, ``penalty`` unweighted, ``g_loss``.
+
+    Raises:
+        ValueError: if ``n_critic`` or ``gp_weight`` is out of range.
+
+    Source: Gulrajani et al. 2017, arXiv:1704.00028, Algorithm 1.
+    """
+    critic = gan.discriminator
+    _check_weight(gp_weight=gp_weight)
+    for _ in range(critic_updates(gan.steps_done, n_critic, warm_up)):
+        real, fake = _pair(gan, batches)
+        critic_loss = wasserstein_critic_loss(critic(real), critic(fake))
+        penalty = gradient_penalty(critic, real, fake, gan.z_rng)
+        _descend(gan.d_opt, critic_loss + gp_weight * penalty)
+    return {"critic_loss": critic_loss, "penalty": penalty, "g_loss": _raise_score(gan, len(real))}
+
+
+def rpgan_step(
+    gan: GAN, batches: Iterator[Tensor], *, r1_gamma: float = 1.0, r2_gamma: float = 1.0
+) -> dict[str, Tensor]:
+    """One step of the relativistic pairing game with zero-centred penalties at reals (R1) and fakes (R2).
+
+    Args:
+        gan: the players; the discriminator has no BatchNorm.
+        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
+        r1_gamma, r2_gamma: weights γ of the penalties, at least 0.
+
+    Returns:
+        ``d_loss`` without the penalties, ``penalty`` (R1 + R2, unweighted) and ``g_loss``.
+
+    Raises:
+        ValueError: if a weight is negative.
+
+    Source: Huang et al. 2024 (R3GAN), arXiv:2501.05441, eq. (2) and section 2.2.
+    """
+    discriminator = gan.discriminator
+    _check_weight(r1_gamma=r1_gamma, r2_gamma=r2_gamma)
+    real = next(batches)
+    fake = gan.generator(gan.sample_z(len(real)))
+    d_loss = relativistic_d_loss(discriminator(real), discriminator(fake.detach()))
+    r1, r2 = r1_penalty(discriminator, real), r2_penalty(discriminator, fake.detach())
+    _descend(gan.d_opt, d_loss + r1_gamma * r1 + r2_gamma * r2)
+    with frozen(discriminator):
+        g_loss = relativistic_g_loss(discriminator(real), discriminator(fake))
+        _descend(gan.g_opt, g_loss)
+    return {"d_loss": d_loss, "penalty": r1 + r2, "g_loss": g_loss}
+
+
+def critic_updates(steps_done: int, n_critic: int = 5, warm_up: bool = False) -> int:
+    """How many updates the critic gets before the generator's next one.
+
+    Args:
+        steps_done: generator updates made so far.
+        n_critic: the usual number, at least 1.
+        warm_up: whether it is 100 in the first 25 steps and in every 500th.
+
+    Raises:
+        ValueError: if ``n_critic`` is below 1.
+    """
+    if n_critic < 1:
+        raise ValueError(
+            f"n_critic={n_critic}, but a critic that is never updated says nothing: use at least 1; the papers use 5."
+        )
+    return max(100, n_critic) if warm_up and (steps_done < 25 or steps_done % 500 == 0) else n_critic
+
+
+def _check_weight(**weights: float) -> None:
+    for name, value in weights.items():
+        if not value >= 0:
+            raise ValueError(f"{name}={value}, but a penalty's weight is at least 0; a negative one would reward it.")
+
+
+def _pair(gan: GAN, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """Fresh reals and as many fresh fakes, through which no gradient reaches the generator."""
+    real = next(batches)
+    with torch.no_grad():
+        return real, gan.generator(gan.sample_z(len(real)))
+
+
+def _raise_score(gan: GAN, n: int) -> Tensor:
+    """The generator's update of both Wasserstein games; its loss."""
+    with frozen(gan.discriminator):
+        g_loss = wasserstein_g_loss(gan.discriminator(gan.generator(gan.sample_z(n))))
+        _descend(gan.g_opt, g_loss)
+    return g_loss
+
+
+def _descend(optimiser: Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()

@@ -73,3 +73,70 @@ def test_half_precision_logits_give_a_float32_loss():
     assert half.dtype == torch.float32
     exact = losses.non_saturating_g_loss(logits.bfloat16().double()).item()
     assert half.item() == pytest.approx(exact, rel=1e-6)  # bfloat16 arithmetic would be off by 1e-3
+
+
+# --- scores of any size -----------------------------------------------------------------------------
+
+SCORES = torch.tensor([-2.0, -0.25, 0.5, 3.0, 1.5], dtype=torch.float64)
+
+
+def test_the_wasserstein_losses_are_differences_of_means():
+    real, fake = SCORES, 2 * SCORES - 1
+    assert losses.wasserstein_critic_loss(real, fake).item() == pytest.approx((fake.mean() - real.mean()).item())
+    assert losses.wasserstein_critic_loss(real, real).item() == 0
+    assert losses.wasserstein_g_loss(fake).item() == pytest.approx(-fake.mean().item())
+
+
+@pytest.mark.parametrize(
+    ("loss", "derivative"),
+    [
+        (lambda x: losses.wasserstein_critic_loss(x, torch.zeros_like(x)), lambda x: -torch.ones_like(x)),
+        (lambda x: losses.wasserstein_critic_loss(torch.zeros_like(x), x), torch.ones_like),
+        (losses.wasserstein_g_loss, lambda x: -torch.ones_like(x)),
+        (lambda x: losses.hinge_d_loss(x, torch.zeros_like(x)), lambda x: -(x < 1).double()),
+        (lambda x: losses.hinge_d_loss(torch.zeros_like(x), x), lambda x: (x > -1).double()),
+        (losses.hinge_g_loss, lambda x: -torch.ones_like(x)),
+        (lambda x: losses.relativistic_d_loss(x, SCORES), lambda x: -torch.sigmoid(SCORES - x)),
+        (lambda x: losses.relativistic_d_loss(SCORES, x), lambda x: torch.sigmoid(x - SCORES)),
+        (lambda x: losses.relativistic_g_loss(SCORES, x), lambda x: -torch.sigmoid(SCORES - x)),
+    ],
+    ids=["w_real", "w_fake", "w_g", "hinge_real", "hinge_fake", "hinge_g", "rp_real", "rp_fake", "rp_g"],
+)
+def test_gradients_of_the_other_games_are_the_hand_formulas(loss, derivative):
+    x = -0.7 * SCORES + 0.3
+    torch.testing.assert_close(grad(loss, x), derivative(x), rtol=0, atol=1e-12)
+
+
+def test_hinge_by_hand():
+    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.0, 1.0])
+    assert losses.hinge_d_loss(real, fake).item() == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
+    assert losses.hinge_d_loss(torch.zeros(3), torch.zeros(3)).item() == 2
+
+
+def test_relativistic_by_hand():
+    x = torch.zeros(4, dtype=torch.float64)
+    assert losses.relativistic_d_loss(x + 7, x + 7).item() == pytest.approx(math.log(2), abs=1e-12)
+    assert losses.relativistic_g_loss(x - 7, x - 7).item() == pytest.approx(math.log(2), abs=1e-12)
+    # Only the difference of each pair counts.
+    shift = torch.tensor([0.0, 5.0, -3.0, 1.0, 40.0], dtype=torch.float64)
+    fake = SCORES.flip(0)
+    one, two = losses.relativistic_d_loss(SCORES, fake), losses.relativistic_d_loss(SCORES + shift, fake + shift)
+    assert one.item() == pytest.approx(two.item(), abs=1e-12)
+
+
+def test_relativistic_needs_pairs():
+    with pytest.raises(
+        ValueError, match=r"pairs each real with a fake, but there are \[4\] real and \[5\] fake logits"
+    ):
+        losses.relativistic_d_loss(torch.zeros(4), torch.zeros(5))
+
+
+def test_half_precision_scores_give_float32_losses():
+    half = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for loss in (
+        losses.wasserstein_critic_loss(half, half.flip(0)),
+        losses.wasserstein_g_loss(half),
+        losses.hinge_d_loss(half, half),
+        losses.relativistic_g_loss(half, half.flip(0)),
+    ):
+        assert loss.dtype == torch.float32

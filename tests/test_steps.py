@@ -108,3 +108,181 @@ def test_z_comes_from_the_gans_own_generator():
     assert torch.equal(a, b)
     assert not torch.equal(a, one.sample_z(3))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+# --- the other games ------------------------------------------------------------------------------
+
+
+def critic_gan(norm="none", optimiser=torch.optim.SGD, lr=1e-2, seed=0):
+    generator = models.dcgan_generator(16, 1, 4, 8, seed=seed)
+    critic = models.dcgan_discriminator(16, 1, 4, norm=norm, seed=seed + 1)
+    return GAN(generator, critic, *(optimiser(m.parameters(), lr) for m in (generator, critic)), z_dim=8)
+
+
+def small_reals(asked=None, size=16):
+    draw = torch.Generator().manual_seed(5)
+    for k in itertools.count():
+        if asked is not None:
+            asked.append(k)
+        yield torch.rand(6, 1, size, size, generator=draw) * 2 - 1
+
+
+def by_hand(gan, batches, n_critic, critic_extra, after=lambda critic: None):
+    """The papers' loops, without anything frozen or shared; RMSprop or SGD as the GAN has it."""
+    critic, generator = gan.discriminator, gan.generator
+    for _ in range(n_critic):
+        real, z = next(batches), gan.sample_z(6)
+        fake = generator(z).detach()
+        gan.d_opt.zero_grad()
+        (critic(fake).mean() - critic(real).mean() + critic_extra(gan, real, fake)).backward()
+        gan.d_opt.step()
+        after(critic)
+    gan.g_opt.zero_grad()
+    (-critic(generator(gan.sample_z(6))).mean()).backward()
+    gan.g_opt.step()
+
+
+def textbook_penalty(gan, real, fake):
+    """One example at a time: the slope at one point between each real and fake."""
+    epsilon, total = torch.rand(6, 1, 1, 1, generator=gan.z_rng), 0
+    for e, x, y in zip(epsilon, real, fake, strict=True):
+        point = (e * x + (1 - e) * y)[None].requires_grad_()
+        (g,) = torch.autograd.grad(gan.discriminator(point)[0], point, create_graph=True)
+        total = total + (g.square().sum().sqrt() - 1) ** 2 / 6
+    return 10 * total
+
+
+def clamp(critic):
+    for p in critic.parameters():
+        p.data = p.data.clamp(-0.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("step", "extra", "after"),
+    [
+        (steps.wgan_step, lambda *_: 0, clamp),
+        (steps.wgan_gp_step, textbook_penalty, lambda critic: None),
+    ],
+    ids=["wgan", "wgan-gp"],
+)
+@pytest.mark.parametrize("optimiser", [torch.optim.SGD, torch.optim.RMSprop])
+def test_wasserstein_steps_are_the_textbook_ones(step, extra, after, optimiser):
+    one, two = critic_gan(optimiser=optimiser, lr=1e-4), critic_gan(optimiser=optimiser, lr=1e-4)
+    start, ours, theirs = weights(one), small_reals(), small_reals()
+    for _ in range(2):
+        record = step(one, ours)
+        by_hand(two, theirs, 5, extra, after)
+    assert {"critic_loss", "g_loss"} <= set(record)
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=2e-6)
+    assert (weights(one) - start).abs().max() > 3e-5  # far more than the two may differ
+
+
+@pytest.mark.parametrize("step", [steps.wgan_step, steps.wgan_gp_step])
+def test_every_critic_update_sees_fresh_reals_and_fresh_fakes(step, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        steps, "wasserstein_critic_loss", lambda real, fake: seen.append((real, fake)) or fake.mean() - real.mean()
+    )
+    gan, asked = critic_gan(lr=0.0), []  # nothing moves, so equal scores would mean equal images
+    step(gan, small_reals(asked), n_critic=3)
+    assert asked == [0, 1, 2]
+    for side in zip(*seen, strict=True):
+        assert len({tuple(scores.tolist()) for scores in side}) == 3
+
+
+@pytest.mark.parametrize("step", [steps.wgan_step, steps.wgan_gp_step])
+def test_the_critics_updates_leave_the_generator_alone(step):
+    gan = critic_gan()
+    for parameter in gan.generator.parameters():
+        parameter.register_hook(lambda grad: counts.append(1))
+    counts = []
+    step(gan, small_reals(), n_critic=4)
+    assert len(counts) == len(list(gan.generator.parameters()))  # one backward pass, the generator's own
+
+
+def test_clipped_weights_stay_clipped():
+    gan = critic_gan(lr=1.0)
+    steps.wgan_step(gan, small_reals(), n_critic=2, clip_value=0.02)
+    largest = max(p.abs().max().item() for p in gan.discriminator.parameters())
+    assert largest == pytest.approx(0.02)
+
+
+def test_warm_up_is_the_authors():
+    counts = [steps.critic_updates(done, 5, warm_up=True) for done in range(1002)]
+    assert counts[:25] == [100] * 25 and counts[25:500] == [5] * 475
+    assert [k for k in range(25, 1002) if counts[k] == 100] == [500, 1000]
+    assert steps.critic_updates(0) == steps.critic_updates(500) == 5
+
+
+def test_hinge_step_is_the_textbook_one():
+    one, two = critic_gan("spectral", torch.optim.Adam, 1e-3), critic_gan("spectral", torch.optim.Adam, 1e-3)
+    ours, theirs = small_reals(), small_reals()
+    for _ in range(2):
+        record = steps.hinge_step(one, ours)
+        real, fake = next(theirs), two.generator(two.sample_z(6))
+        two.d_opt.zero_grad()
+        d_loss = (1 - two.discriminator(real)).clamp(min=0).mean() + (1 + two.discriminator(fake.detach())).clamp(
+            min=0
+        ).mean()
+        d_loss.backward()
+        two.d_opt.step()
+        two.g_opt.zero_grad()
+        (-two.discriminator(fake).mean()).backward()
+        two.g_opt.step()
+        assert record["d_loss"].item() == pytest.approx(d_loss.item(), rel=1e-5)
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=2e-5)
+
+
+def test_rpgan_step_is_the_textbook_one():
+    one, two = critic_gan(), critic_gan()
+    ours, theirs = small_reals(), small_reals()
+    for _ in range(2):
+        steps.rpgan_step(one, ours, r1_gamma=0.7, r2_gamma=0.3)
+        real, fake = next(theirs), two.generator(two.sample_z(6))
+        critic, penalty = two.discriminator, 0
+        for gamma, points in ((0.7, real), (0.3, fake.detach())):
+            for point in points:
+                point = point[None].clone().requires_grad_()
+                (g,) = torch.autograd.grad(critic(point)[0], point, create_graph=True)
+                penalty = penalty + gamma / 2 * g.square().sum() / 6
+        two.d_opt.zero_grad()
+        (-F.logsigmoid(critic(real) - critic(fake.detach())).mean() + penalty).backward()
+        two.d_opt.step()
+        two.g_opt.zero_grad()
+        (-F.logsigmoid(critic(fake) - critic(real)).mean()).backward()
+        two.g_opt.step()
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "wrong", "sentence"),
+    [
+        (
+            steps.wgan_step,
+            {"n_critic": 0},
+            "n_critic=0, but a critic that is never updated says nothing: use at least 1",
+        ),
+        (steps.wgan_gp_step, {"n_critic": -1}, "n_critic=-1, but a critic that is never updated"),
+        (steps.wgan_step, {"clip_value": -0.01}, "clip_value=-0.01, but weights are clipped"),
+        (steps.wgan_gp_step, {"gp_weight": -10}, "gp_weight=-10, but a penalty's weight is at least 0"),
+        (steps.rpgan_step, {"r2_gamma": -1.0}, "r2_gamma=-1.0, but a penalty's weight is at least 0"),
+    ],
+)
+def test_wrong_settings_get_a_sentence(step, wrong, sentence):
+    gan = critic_gan()
+    before = weights(gan)
+    with pytest.raises(ValueError, match=sentence):
+        step(gan, small_reals(), **wrong)
+    if "clip_value" not in wrong:  # that is known only once there is something to clip
+        assert torch.equal(weights(gan), before)
+
+
+def test_steps_record_what_fit_can_keep():
+    for step, names in (
+        (steps.wgan_step, {"critic_loss", "g_loss"}),
+        (steps.wgan_gp_step, {"critic_loss", "penalty", "g_loss"}),
+        (steps.rpgan_step, {"d_loss", "penalty", "g_loss"}),
+        (steps.hinge_step, {"d_loss", "g_loss"}),
+    ):
+        record = step(critic_gan(), small_reals())
+        assert set(record) == names and all(value.ndim == 0 for value in record.values())
