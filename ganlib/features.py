@@ -138,7 +138,9 @@ def draw(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> Iterator[T
         raise ValueError(f"mode is '{mode}', but must be one of: {', '.join(MODES)}.")
     if is_given(fakes):
         pixels = getattr(fakes, "pixels", fakes)
-        order = torch.arange(n) if n >= len(pixels) else torch.randperm(len(pixels), generator=runtime.rng(seed))
+        order = torch.arange(n)
+        if n < len(pixels):
+            order = torch.randperm(len(pixels), generator=runtime.rng(seed + runtime.GIVEN_STREAM))
         for rows in order[: min(n, len(pixels))].split(BATCH):
             yield as_png(pixels[rows.to(pixels.device)])
         return

@@ -89,6 +89,10 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
     """The same at the fakes: ``E[|∇D(G(z))|²] / 2``.
 
+    Args:
+        discriminator: network [B, ...] -> logits [B].
+        fake: [B, ...].
+
     Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (10).
     """
     return r1_penalty(discriminator, fake)

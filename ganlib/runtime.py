@@ -39,6 +39,12 @@ def device(name: str | None = None) -> torch.device:
     return chosen
 
 
+# Added to a seed for numbers that must not be those drawn from the seed itself: z in training is not what the first
+# weights were drawn from, the fixed z are not the first ones in training, and images made of a score's reals, such as
+# resized ones, do not meet just their own originals. Below 2**32: torch's CPU generator ignores the bits above.
+Z_STREAM, FIXED_Z_STREAM, GIVEN_STREAM = 1 << 30, 2 << 30, 3 << 30
+
+
 def rng(seed: int, where: str | torch.device = "cpu") -> torch.Generator:
     """A random generator of its own, seeded with ``seed``: the only source of randomness ganlib draws from."""
     return torch.Generator(where).manual_seed(seed)

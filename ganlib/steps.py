@@ -27,10 +27,7 @@ from ganlib.losses import (
     wasserstein_critic_loss,
     wasserstein_g_loss,
 )
-from ganlib.runtime import rng
-
-# Added to a seed, so that z is not the very numbers that the first weights were drawn from.
-Z_STREAM = 1 << 32
+from ganlib.runtime import Z_STREAM, rng
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ganlib.console import bar_file, interrupts
 from ganlib.data import Batches, ImageSet, to_uint8
 from ganlib.history import Diverged, History, checked, read
 from ganlib.models import count_parameters
-from ganlib.steps import GAN, Z_STREAM
+from ganlib.steps import GAN
 
 READ_EVERY = 25  # steps, on a GPU
 
@@ -95,7 +95,7 @@ def fit(
         except ValueError as error:
             print(f"The images start from their first epoch. {error}")
     if fixed_z is None:
-        fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + 2 * Z_STREAM))
+        fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + runtime.FIXED_Z_STREAM))
 
     history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."), gan.steps_done)
     last, drawn_before = gan.steps_done + steps, batches.epoch * batches.per_epoch + batches.index

@@ -110,3 +110,11 @@ def test_a_resizer_brings_images_to_the_size_of_the_net():
     )
     pixels = noise(3, 3, 32)
     assert torch.equal(extract(net, pixels, "bicubic").features, extract(net, pixels).features)
+
+
+def test_a_choice_among_given_images_is_not_the_choice_of_reals():
+    pixels = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1).expand(200, 3, 8, 8)
+    mine = torch.cat(list(draw(pixels, 50, seed=0)))[:, 0, 0, 0]
+    theirs = torch.randperm(200, generator=rng(0))[:50]  # what look_at_reals takes first
+    assert len(set(mine.tolist())) == 50
+    assert (mine == theirs).sum() < 10 and len(set(mine.tolist()) & set(theirs.tolist())) < 30

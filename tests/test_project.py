@@ -17,7 +17,17 @@ set_repository = load_script("set_repository")
 ORDER = [
     *("runtime", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar", "sources", "data"),
     *("toys", "viz", "film", "losses", "lipschitz", "models", "variants", "latent", "featurenets", "distances"),
-    *("features", "inception", "featurecache", "reference", "protocol", "memorisation", "digitscore", "metrics"),
+    *(
+        "features",
+        "inception",
+        "featurecache",
+        "reference",
+        "protocol",
+        "memorisation",
+        "digitscore",
+        "stacked",
+        "metrics",
+    ),
     *("steps",),
     *("checkpoint", "presets", "history", "console", "train", "widgets", "cli", "__main__"),
 ]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ganlib import models, steps
+from ganlib import models, runtime, steps
 from ganlib.steps import GAN
 
 
@@ -98,6 +98,14 @@ def test_z_is_not_the_numbers_the_weights_were_drawn_from():
     gan = small_gan()
     first = gan.generator[0].weight.detach().flatten()[:24] / 0.02
     assert not torch.allclose(first, gan.sample_z(3).flatten(), atol=1e-3)
+
+
+def test_streams_of_one_seed_differ():
+    drawn = [
+        torch.randn(4, generator=runtime.rng(3 + stream))
+        for stream in (0, runtime.Z_STREAM, runtime.FIXED_Z_STREAM, runtime.GIVEN_STREAM)
+    ]
+    assert len({tuple(numbers.tolist()) for numbers in drawn}) == 4
 
 
 def test_z_comes_from_the_gans_own_generator():
