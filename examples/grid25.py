@@ -20,10 +20,14 @@ from ganlib.steps import GAN
 from ganlib.viz import FAKE_COLOR, REAL_COLOR
 
 STD, SHOWN = 0.05, 2500
-# The failure is planted: the game of notebook 01 with a discriminator that learns fifty times slower than its generator.
+# The failure is planted: the game of notebook 01 with a discriminator that learns fifty times slower than its rival.
 GAMES = {
     "a discriminator too slow": {"step": steps.dcgan_step, "d_lr": 2e-5, "betas": (0.5, 0.9)},
-    "RpGAN + R1 + R2": {"step": partial(steps.rpgan_step, r1_gamma=0.1, r2_gamma=0.1), "d_lr": 1e-3, "betas": (0.0, 0.9)},
+    "RpGAN + R1 + R2": {
+        "step": partial(steps.rpgan_step, r1_gamma=0.1, r2_gamma=0.1),
+        "d_lr": 1e-3,
+        "betas": (0.0, 0.9),
+    },
 }
 
 
@@ -72,9 +76,7 @@ def main() -> None:
         films[name], covered[name] = play(**how, last=args.steps, at=set(at))
         print(name, covered[name])
     real = toys.grid25(1000, rng(3), std=STD)
-    pictures = [
-        frame([(name, films[name][k]) for name in GAMES], real, f"step {step:,}") for k, step in enumerate(at)
-    ]
+    pictures = [frame([(name, films[name][k]) for name in GAMES], real, f"step {step:,}") for k, step in enumerate(at)]
     film.save_gif(pictures, folder / "training.gif", fps=6, hold_last=2)
     about = {"data": "25 Gaussians, std 0.05", "samples": SHOWN, "games": covered}
     about |= {"processor": runtime.processor(), "torch": torch.__version__, "python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""Two-dimensional targets a GAN can be watched on: mixtures of Gaussians, curves, and points of one's own.
+"""Two-dimensional targets a GAN can be watched on: mixtures of Gaussians, curves, points and drawings of one's own.
 
 Every sampler is a pure function ``name(n, rng, ...) -> float32 [n, 2]`` that draws from ``rng`` only, on its
 device.
@@ -112,6 +112,30 @@ def points(array, n: int, rng: torch.Generator, std: float = 0.05) -> torch.Tens
     if not chosen.isfinite().all():
         raise ValueError("Some of the points are NaN or infinite; leave those out.")
     return _mixture(n, rng, chosen, std)
+
+
+def drawing(text: str, radius: float = 2.0) -> torch.Tensor:
+    """The points of a picture typed as text, float32 ``[m, 2]``, ready for ``points``: one for every character that
+    is no white space.
+
+    A line is counted as two columns high, since characters are about twice as tall as wide. The drawing is centred on
+    the origin and fills the square from ``-radius`` to ``radius`` in its longer direction.
+
+    Raises:
+        ValueError: if ``text`` is no string or has no character to make a point of, or ``radius`` is not above 0.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"A drawing is a string of several lines, but this is a {type(text).__name__}.")
+    if not radius > 0:
+        raise ValueError(f"radius is {radius}, but must be above 0: it is half the size of the drawing.")
+    lines = text.expandtabs().splitlines()
+    dots = [(column, -2.0 * row) for row, line in enumerate(lines) for column, c in enumerate(line) if not c.isspace()]
+    if not dots:
+        raise ValueError("The drawing is empty; type a '#' wherever there should be a point.")
+    where = torch.tensor(dots, dtype=torch.float32)
+    low, high = where.min(dim=0).values, where.max(dim=0).values
+    size = (high - low).max().clamp(min=1.0)  # a single point has no size
+    return (where - (low + high) / 2) * (2 * radius / size)
 
 
 def modes_covered(samples: torch.Tensor, centers: torch.Tensor, std: float, within: float = 3.0) -> tuple[int, float]:

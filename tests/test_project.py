@@ -16,18 +16,9 @@ set_repository = load_script("set_repository")
 # A module imports only from modules to its left. A new module takes its place here, and in DESIGN, first.
 ORDER = [
     *("runtime", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar", "sources", "data"),
-    *("toys", "viz", "film", "losses", "lipschitz", "models", "variants", "latent", "featurenets", "distances"),
-    *(
-        "features",
-        "inception",
-        "featurecache",
-        "reference",
-        "protocol",
-        "memorisation",
-        "digitscore",
-        "stacked",
-        "metrics",
-    ),
+    *("toys", "viz", "film", "losses", "lipschitz", "models", "plane", "variants", "latent", "featurenets"),
+    *("distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation", "digitscore"),
+    *("stacked", "metrics"),
     *("steps",),
     *("checkpoint", "presets", "history", "console", "train", "widgets", "cli", "__main__"),
 ]

@@ -115,3 +115,26 @@ def test_modes_covered_of_the_target_itself_and_of_a_collapse():
 def test_wrong_input_gets_a_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_drawing_is_where_its_characters_are():
+    # Two columns a line: the square of two characters' width is one line high.
+    found = toys.drawing("#.#\n  #\n")
+    assert found.tolist() == [[-2.0, 2.0], [0.0, 2.0], [2.0, 2.0], [2.0, -2.0]]
+    flat = toys.drawing("\n\n   o   o\n", radius=1.0)
+    assert flat.tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert toys.drawing("#").tolist() == [[0.0, 0.0]]
+    assert toys.points(toys.drawing("# #"), 50, rng(), std=0.0).unique(dim=0).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["  \n\t\n"], "The drawing is empty; type a '#'"),
+        ([[[0, 1]]], "A drawing is a string of several lines, but this is a list"),
+        (["#", 0], "radius is 0, but must be above 0"),
+    ],
+)
+def test_a_wrong_drawing_gets_a_sentence(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        toys.drawing(*arguments)
