@@ -24,7 +24,7 @@ STD, SHOWN = 0.05, 2500
 GAMES = {
     "a discriminator too slow": {"step": steps.dcgan_step, "d_lr": 2e-5, "betas": (0.5, 0.9)},
     "RpGAN + R1 + R2": {
-        "step": partial(steps.rpgan_step, r1_gamma=0.1, r2_gamma=0.1),
+        "step": partial(steps.rpgan_step, r1_gamma=0.002, r2_gamma=0.002),
         "d_lr": 1e-3,
         "betas": (0.0, 0.9),
     },
@@ -33,7 +33,7 @@ GAMES = {
 
 def play(step, d_lr: float, betas: tuple[float, float], last: int, at: set[int]) -> tuple[list, dict]:
     """The points of a generator at some steps, and what it covers at the end."""
-    generator, critic = mlp_generator(2, 128, seed=0), mlp_discriminator(128, seed=1)
+    generator, critic = mlp_generator(2, 128, seed=0, depth=3), mlp_discriminator(128, seed=1, depth=3)
     g_opt = torch.optim.Adam(generator.parameters(), 1e-3, betas)
     gan = GAN(generator, critic, g_opt, torch.optim.Adam(critic.parameters(), d_lr, betas), z_dim=2)
     draw, z, moments = rng(7), torch.randn(SHOWN, 2, generator=rng(9)), []

@@ -6,6 +6,7 @@ discriminator's answer everywhere and the force on every fake fit into one drawi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -20,16 +21,18 @@ LEVELS = 10  # and drawn in so many bands
 LONGEST_ARROW = 0.25  # of half the picture's width
 
 
-def mlp_generator(z_dim: int = 2, width: int = 64, seed: int = 0) -> nn.Sequential:
-    """A network from latent vectors [B, z_dim] to points [B, 2], with two hidden layers of ``width`` ReLUs."""
-    layers = [nn.Linear(z_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)]
-    return he_normal(nn.Sequential(*layers), seed)
+def mlp_generator(z_dim: int = 2, width: int = 64, seed: int = 0, *, depth: int = 2) -> nn.Sequential:
+    """A network from latent vectors [B, z_dim] to points [B, 2], with ``depth`` hidden layers of ``width`` ReLUs."""
+    sizes = [z_dim, *[width] * depth]
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return he_normal(nn.Sequential(*layers, nn.Linear(width, 2)), seed)
 
 
-def mlp_discriminator(width: int = 64, seed: int = 0) -> nn.Sequential:
-    """A network from points [B, 2] to one logit each, [B], with two hidden layers of ``width`` LeakyReLUs."""
-    first, second = (nn.Linear(2, width), nn.LeakyReLU(0.2)), (nn.Linear(width, width), nn.LeakyReLU(0.2))
-    return he_normal(nn.Sequential(*first, *second, nn.Linear(width, 1), nn.Flatten(0)), seed)
+def mlp_discriminator(width: int = 64, seed: int = 0, *, depth: int = 2) -> nn.Sequential:
+    """A network from points [B, 2] to one logit each, [B], with ``depth`` hidden layers of ``width`` LeakyReLUs."""
+    sizes = [2, *[width] * depth]
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+    return he_normal(nn.Sequential(*layers, nn.Linear(width, 1), nn.Flatten(0)), seed)
 
 
 def he_normal(model: nn.Module, seed: int) -> nn.Module:
