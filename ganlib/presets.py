@@ -62,5 +62,7 @@ DEMO = Recipe(z_dim=32, g_width=16, d_width=16, g_lr=2e-3, d_lr=2e-3, betas=(0.5
 # reals, and an average over about a thousand steps.
 CIFAR10 = Recipe(image_size=32, channels=3, z_dim=100, g_width=64, d_width=64, base=4, ema_decay=0.999, flip=True)
 
-# The same in less time: four times as many, smaller steps, and a generator that moves faster than its discriminator.
-CIFAR10_SHORT = replace(CIFAR10, batch_size=16, g_lr=5e-4)
+# The same with fewer images: four times as many, smaller steps, a generator that moves faster than its discriminator,
+# and an average over about a hundred steps (after 128,000 images and 5,000 samples: FD 7.4; over a thousand steps 8.6,
+# without one 8.4).
+CIFAR10_SHORT = replace(CIFAR10, batch_size=16, g_lr=5e-4, ema_decay=0.99)

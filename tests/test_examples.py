@@ -6,11 +6,13 @@ import json
 import imageio.v3 as iio
 import pytest
 
+from benchmarks import cifar10 as race
 from benchmarks import quality, speed
 from ganlib import models
 from ganlib.checkpoint import load_generator
 from ganlib.data import load
-from ganlib.presets import DEMO
+from ganlib.metrics import score
+from ganlib.presets import DEMO, Recipe
 from ganlib.train import fit
 from helpers import ROOT
 
@@ -70,3 +72,33 @@ def test_the_quality_benchmark_compares_medians(monkeypatch, capsys):
     plain, demo = (sum(row["fd_digitnet_64"] for row in rows) / 2 for rows in results["runs"].values())
     assert results["ratio"] == pytest.approx(demo / plain)
     assert "median of 2 seeds" in capsys.readouterr().out
+
+
+def test_the_grid_example_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("grid25", ROOT / "examples" / "grid25.py")
+    grid25 = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(grid25)
+    monkeypatch.setattr("sys.argv", ["grid25.py", "--steps", "40", "--out", str(tmp_path / "grid25")])
+    grid25.main()
+    record = json.loads((tmp_path / "grid25" / "metrics.json").read_text())
+    assert record["games"].keys() == grid25.GAMES.keys()
+    printed = capsys.readouterr().out
+    for name, found in record["games"].items():
+        assert found["steps"] == 40 and f"{name} {found}" in printed
+    film = iio.imread(tmp_path / "grid25" / "training.gif", index=None)
+    assert len(film) > 10 and (film[0] != film[-1]).any()
+
+
+def test_the_race_judges_each_entrant_after_the_same_images_and_goes_on_where_it_stopped(monkeypatch, tmp_path):
+    small = Recipe(image_size=32, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=16, g_lr=0.1)
+    monkeypatch.setattr(race, "FOLDER", tmp_path)
+    monkeypatch.setattr(
+        race, "load", lambda name, image_size=32: load("fake", image_size=image_size, channels=3, n=256)
+    )
+    monkeypatch.setattr(race, "score", lambda *args, **how: score(*args, **how | {"n": 100, "metrics": ("fd",)}))
+    rows = race.race("small", small, [32, 96], "fp32")
+    assert [row["images"] for row in rows] == [32, 96] and [row["steps"] for row in rows] == [2, 6]
+    assert all(row["ema"]["fd_cifarnet_100"]["value"] > row["ema"]["fd_cifarnet_100"]["floor"] for row in rows)
+    assert rows[0]["ema"] != rows[1]["ema"] and rows[1]["no_ema"] != rows[1]["ema"]
+    monkeypatch.setattr(race, "fit", None)  # a second call judges nothing again
+    assert race.race("small", small, [32, 96], "fp32") == rows
