@@ -101,8 +101,8 @@ def picture(
         arrows: how many of the fakes get an arrow, the first ones.
 
     Raises:
-        ValueError: if points are not [n, 2] or not finite, the discriminator does not give one logit a point, or
-            ``extent``, ``size`` or ``arrows`` is out of range.
+        ValueError: if points are not [n, 2] or not finite, the discriminator does not give one logit a point or gives
+            NaN, or ``extent``, ``size`` or ``arrows`` is out of range.
     """
     for name, value, least in (("size", size, 50), ("arrows", arrows, 0)):
         if int(value) != value or value < least:
@@ -115,6 +115,8 @@ def picture(
     places = torch.cartesian_prod(line, line).flip(1)  # row by row: y is slow, x is fast
     with eval_mode(discriminator):
         surface = torch.sigmoid(discriminator(places.to(fake.device)).float()).view(CELLS, CELLS).cpu()
+    if not surface.isfinite().all():
+        raise ValueError("The discriminator gives NaN: it has diverged; build the players anew, with lower rates.")
     return _drawn(real, fake.cpu(), push, line, surface, title, extent, size)
 
 

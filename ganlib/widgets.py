@@ -41,7 +41,7 @@ def playground(
         seed: of the players and of all that is drawn.
 
     Returns:
-        an ``ipywidgets.VBox``.
+        an ``ipywidgets.HBox``: the controls and the picture.
 
     Raises:
         ImportError: if ipywidgets is not installed.
