@@ -18,7 +18,7 @@ from ganlib.viz import DPI, FAKE_COLOR, REAL_COLOR
 
 CELLS = 80  # the surface is computed at so many places along each side
 LEVELS = 10  # and drawn in so many bands
-LONGEST_ARROW = 0.25  # of half the picture's width
+LONGEST_ARROW = 0.3  # of half the picture's width
 
 
 def mlp_generator(z_dim: int = 2, width: int = 64, seed: int = 0, *, depth: int = 2) -> nn.Sequential:
@@ -104,8 +104,8 @@ def picture(
         arrows: how many of the fakes get an arrow, the first ones.
 
     Raises:
-        ValueError: if points are not [n, 2] or not finite, the discriminator does not give one logit a point, or
-            ``extent``, ``size`` or ``arrows`` is out of range.
+        ValueError: if points are not [n, 2] or not finite, the discriminator does not give one logit a point or gives
+            NaN, or ``extent``, ``size`` or ``arrows`` is out of range.
     """
     for name, value, least in (("size", size, 50), ("arrows", arrows, 0)):
         if int(value) != value or value < least:
@@ -118,6 +118,8 @@ def picture(
     places = torch.cartesian_prod(line, line).flip(1)  # row by row: y is slow, x is fast
     with eval_mode(discriminator):
         surface = torch.sigmoid(discriminator(places.to(fake.device)).float()).view(CELLS, CELLS).cpu()
+    if not surface.isfinite().all():
+        raise ValueError("The discriminator gives NaN: it has diverged; build the players anew, with lower rates.")
     return _drawn(real, fake.cpu(), push, line, surface, title, extent, size)
 
 
@@ -130,17 +132,17 @@ def _drawn(real, fake, push, line, surface, title, extent, size) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-extent, extent), ylim=(-extent, extent))
     axes.set_axis_off()
-    tints = LinearSegmentedColormap.from_list("tints", ["#E9B9D6", "white", "#9ED8C5"])  # of FAKE_ and REAL_COLOR
+    tints = LinearSegmentedColormap.from_list("tints", ["#EDC6DD", "white", "#A5DBCA"])  # of FAKE_ and REAL_COLOR
     axes.contourf(line, line, surface, np.linspace(0, 1, LEVELS + 1), cmap=tints)
     if surface.min() < 0.5 < surface.max():
         axes.contour(line, line, surface, [0.5], colors="0.35", linewidths=0.8)
-    axes.scatter(*real.T, s=5, color=REAL_COLOR, linewidths=0)
-    axes.scatter(*fake.T, s=9, color=FAKE_COLOR, edgecolors="white", linewidths=0.3)
+    axes.scatter(*real.T, s=4, color=REAL_COLOR, linewidths=0)
+    axes.scatter(*fake.T, s=8, color=FAKE_COLOR, edgecolors="white", linewidths=0.3)
     if len(push):
         length = push.norm(dim=1, keepdim=True)
         arrow = push / length.clamp(min=1e-12) * length / (1 + length) * LONGEST_ARROW * extent
-        style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.005, "color": "0.15", "minlength": 0}
-        axes.quiver(*fake[: len(push)].T, *arrow.T, **style)
+        style = {"width": 0.006, "headwidth": 3.5, "headlength": 4, "headaxislength": 3.6, "color": "0.15"}
+        axes.quiver(*fake[: len(push)].T, *arrow.T, angles="xy", scale_units="xy", scale=1, minlength=0, **style)
     if title:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
         axes.text(0.02, 0.98, title, transform=axes.transAxes, fontsize=8, va="top", bbox=box)

@@ -41,7 +41,7 @@ def playground(
         seed: of the players and of all that is drawn.
 
     Returns:
-        an ``ipywidgets.VBox``.
+        an ``ipywidgets.HBox``: the controls and the picture.
 
     Raises:
         ImportError: if ipywidgets is not installed.
@@ -52,9 +52,7 @@ def playground(
     try:
         import ipywidgets as w
     except ImportError as error:
-        raise ImportError(
-            "The live figure needs ipywidgets: pip install ipywidgets, then restart the kernel."
-        ) from error
+        raise ImportError("The live figure needs ipywidgets: pip install ipywidgets, then run this again.") from error
 
     def named(kind, description, **settings):
         wide = {"style": {"description_width": "130px"}, "layout": w.Layout(width="400px")}

@@ -17,12 +17,18 @@ from ganlib.train import fit
 from helpers import ROOT
 
 
+def load_example(name):
+    """The module ``examples/<name>.py``."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def demo(monkeypatch):
     monkeypatch.setenv("GANLIB_PROFILE", "ci")
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_example("demo")
 
     def steps_instead_of_seconds(*args, **kwargs):  # a busy machine must not decide how many frames there are
         return fit(*args, **{**kwargs, "steps": 45, "seconds": None})
@@ -47,6 +53,17 @@ def test_the_demo_leaves_what_it_promises_twice(demo, tmp_path, capsys):
     assert record["steps"] == 45 and "FD(digitnet)" in printed
     assert record["fd_digitnet_200"] > record["fd_digitnet_200_floor"] > 0
     assert load_generator(folder / "checkpoint").z_dim == DEMO.z_dim
+
+
+def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
+    load_example("ring").main(tmp_path / "ring", steps=6, every=3)
+    printed = capsys.readouterr().out
+    for name in ("training.gif", "last.png", "metrics.json"):
+        assert str(tmp_path / "ring" / name) in printed
+    assert iio.improps(tmp_path / "ring" / "training.gif", index=None).n_images == 3
+    record = json.loads((tmp_path / "ring" / "metrics.json").read_text())
+    assert record["steps"] == 6 and record["real"]["modes"] == 8 and record["real"]["share_on_a_mode"] > 0.98
+    assert record["share_on_a_mode"] < 0.5
 
 
 def test_the_speed_benchmark_times_both_loops(monkeypatch):

@@ -136,6 +136,7 @@ ONE_COLUMN = nn.Linear(2, 1)
         ((REAL, FAKE[:0], Slope()), {}, r"fake has shape \[0, 2\], but must be points"),
         ((REAL, FAKE / 0, Slope()), {}, "fake holds NaN or infinite points: the network .* has diverged"),
         ((REAL, FAKE, ONE_COLUMN), {}, r"gives \[40, 1\] for 40 points, .* end it with nn.Flatten\(0\)"),
+        ((REAL, FAKE, Slope(float("nan"))), {}, "The discriminator gives NaN: it has diverged"),
         ((REAL, FAKE, Slope()), {"extent": 0}, "extent is 0, but must be above 0"),
         ((REAL, FAKE, Slope()), {"size": 20}, "size is 20, but must be a whole number of at least 50"),
         ((REAL, FAKE, Slope()), {"arrows": -1}, "arrows is -1, but must be a whole number"),
