@@ -79,7 +79,7 @@ def enter(
                 match = SAMPLE.match(path.name)
                 if match and int(match[1]) not in {frame["step"] for frame in run.frames}:
                     path.unlink()
-        durable.write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        durable.write(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
         durable.sync_folder(folder)
     gan.saved_in = folder.resolve()
     return run
@@ -97,7 +97,7 @@ def rebuild(folder: str | os.PathLike) -> tuple[GAN, dict]:
     """
     path = Path(folder) / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
         players = config["players"]
         pair = [players[name]["config"] for name in ("generator", "discriminator")]
         if None in pair or any(p["kind"] not in checkpoint.BUILDERS for p in pair):

@@ -76,6 +76,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(images, tmp_path, straight):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "how", [{"precision": "bf16"}, {"flip": True}, {"fixed_z": torch.ones(3, 8)}, {"ema_decay": 0}]
+)
+def test_it_is_however_it_was_run(images, tmp_path, how):
+    go(images, tmp_path / "run", steps=5, **how)
+    assert alike(go(images, tmp_path / "run", **how), go(images, tmp_path / "straight", **how))
+
+
 def test_a_run_that_is_finished_stays_and_can_be_made_longer(images, tmp_path, straight):
     before = content(tmp_path / "straight")
     assert alike(go(images, tmp_path / "straight"), straight)

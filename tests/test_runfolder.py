@@ -83,7 +83,8 @@ def test_a_full_disk_is_told_once_and_what_was_saved_stays(images, tmp_path, mon
         write(path, content)
 
     def score(generator):
-        full.set() if gan.steps_done == 4 else full.clear() if gan.steps_done == 12 else None
+        if gan.steps_done == 4:
+            full.set()
         return {"fd": 1.0}
 
     monkeypatch.setattr(durable, "write", fills_up)
@@ -131,6 +132,33 @@ def test_a_disk_that_is_really_full(images, small_disk, capsys):
     (small_disk / "more").unlink()
     assert quick(small_gan(), images, steps=8, out=run, resume=True, allow_changes=True).steps == 8
     assert checkpoint.steps_in(run) == [2, 8]
+
+
+def test_a_disk_that_is_really_read_only(images, small_disk, capsys):
+    gan, run = small_gan(), small_disk / "run"
+
+    def remount(how):
+        subprocess.run(["mount", "-o", f"remount,{how}", small_disk], check=True)
+
+    def score(generator):
+        while not checkpoint.steps_in(run):
+            time.sleep(0.01)
+        remount("ro")
+        return {"fd": 1.0}
+
+    at = {"steps": 8, "out": run, "checkpoint_every": 2, "score": score, "score_at": [3]}
+    try:
+        assert quick(gan, images, **at).steps == 8
+        told = capsys.readouterr().out
+        assert told.count("(Read-only file system). Training goes on, and the checkpoint of step 2 stays.") == 1
+        assert "Step 8 is not saved" in told
+        for out in (run, small_disk / "new"):
+            with pytest.raises(OSError, match="Cannot write in .*Read-only file system.*choose another"):
+                quick(small_gan(), images, **at | {"out": out}, resume=True)
+        assert checkpoint.load_generator(run).z_dim == 8
+    finally:
+        remount("rw")
+    assert checkpoint.read(checkpoint.step_folder(run, 2))[1]["steps_done"] == 2
 
 
 def test_a_folder_that_becomes_read_only_is_told_and_training_goes_on(images, tmp_path, monkeypatch, capsys):
@@ -249,7 +277,9 @@ def test_a_mistake_of_the_library_is_not_taken_for_a_full_disk(images, tmp_path,
 
 
 def test_a_score_that_was_broken_off_is_taken_anew(images, tmp_path):
-    def impatient(generator, seen=[]):  # noqa: B006 - one list for all calls
+    seen = []
+
+    def impatient(generator):
         seen.append(generator)
         if len(seen) == 2:
             raise KeyboardInterrupt
