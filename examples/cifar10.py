@@ -50,7 +50,7 @@ def main() -> None:
         snapshot_at=film_steps(args.steps),
         score=glance,
         score_at=range(0, args.steps, 1000),
-        out=folder / "checkpoint",
+        out=folder,
         precision=args.precision,
     )
     scores = {
@@ -81,13 +81,13 @@ def main() -> None:
         "fd_during_training": [[step, *values.values()] for step, values in history.scores],
     }
     (folder / "metrics.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    checkpoint.load_generator(folder / "checkpoint")  # what was saved can be opened again
+    checkpoint.load_generator(folder)  # what was saved can be opened again
 
     print(history)
     for name, report in scores.items():
         print(f"{name}\n{report}")
     print(copies)
-    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoint"):
+    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
         print(folder / name)
 
 

@@ -40,7 +40,7 @@ def main(out: str = "runs/demo") -> None:
         snapshot_at=range(0, 20_001, 40),
         score=glance,
         score_at=range(0, 20_001, 200),
-        out=folder / "checkpoint",
+        out=folder,
     )
     score = score_digits(gan.ema_generator, images, n=cfg.n_samples)
 
@@ -59,10 +59,10 @@ def main(out: str = "runs/demo") -> None:
         **score.to_dict(),
     }
     (folder / "metrics.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    checkpoint.load_generator(folder / "checkpoint")  # what was saved can be opened again
+    checkpoint.load_generator(folder)  # what was saved can be opened again
 
     print(f"{history}\n{score}")
-    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoint"):
+    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
         print(folder / name)
 
 

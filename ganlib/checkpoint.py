@@ -1,17 +1,31 @@
-"""Saving the players and rebuilding a generator: safetensors for the numbers, JSON for the rest, never a pickle."""
+"""Checkpoints: safetensors for the numbers, JSON for the rest, never a pickle: opening one runs no code.
+
+    generator.safetensors, ema_generator.safetensors, discriminator.safetensors   the networks
+    g_opt.safetensors, d_opt.safetensors                                          the optimisers' averages
+    random.safetensors                                                            random generators
+    run.safetensors                                                               in a run's folder: losses, fixed z
+    state.json     the rest of what training goes on from
+    model.json     how to rebuild the networks, and the sha256 of every other file; written last
+
+A file that is not the one that model.json tells of makes the checkpoint a damaged one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
-from torch import nn
+from safetensors.torch import load
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
 
-from ganlib import models, runtime, variants
+from ganlib import durable, models, state, variants
+from ganlib.state import Tensors
 from ganlib.steps import GAN
 
 PRETRAINED = Path(__file__).parent / "weights" / "pretrained"
@@ -22,12 +36,13 @@ BUILDERS = {
     "pooled": (variants.pooled_generator, variants.pooled_discriminator),
 }
 
+STEP = re.compile(r"step-(\d+)$")
+
 
 def save(gan: GAN, folder: str | os.PathLike) -> Path:
-    """Save generator, its running average and discriminator to ``folder``: one safetensors file each, and how to
-    rebuild them, with each file's sha256, in ``model.json``.
+    """Save everything of ``gan`` to ``folder``: networks, running average, optimisers, random generators, counters.
 
-    Each file is written under a temporary name and then renamed, so that a crash leaves no half-written file.
+    :func:`resume` gives it back to players built alike. ``fit(..., out=...)`` keeps a run's checkpoints by itself.
 
     Returns:
         the folder.
@@ -36,45 +51,82 @@ def save(gan: GAN, folder: str | os.PathLike) -> Path:
         OSError: if the folder cannot be written.
     """
     folder = Path(folder)
-    players = {"generator": gan.generator, "ema_generator": gan.ema_generator, "discriminator": gan.discriminator}
-    about = {name: getattr(model, "config", None) for name, model in players.items()}
-    hashes: dict[str, str] = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, model in players.items():
-            part = folder / f"{name}.safetensors.part"
-            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
-            hashes[name] = hashlib.sha256(part.read_bytes()).hexdigest()
-            part.replace(folder / f"{name}.safetensors")
-        part = folder / "model.json.part"
-        part.write_text(json.dumps({"steps_done": gan.steps_done, "sha256": hashes, **about}, indent=2) + "\n")
-        part.replace(folder / "model.json")
-    except (OSError, SafetensorError) as error:
+        write(folder, *state.capture(gan))
+    except OSError as error:
         raise OSError(f"The checkpoint could not be written to '{folder}' ({error}).") from error
-    gan.saved_in = folder.resolve()
     return folder
 
 
-def claim(gan: GAN, folder: str | os.PathLike) -> None:
-    """Make ``folder`` ready for checkpoints of ``gan``.
+def resume(gan: GAN, folder: str | os.PathLike) -> None:
+    """Give ``gan`` everything that :func:`save` saved, so that training goes on as it would have.
+
+    Args:
+        gan: players built as those that were saved.
+        folder: what ``save`` wrote, or a run's folder, whose newest whole checkpoint is taken.
 
     Raises:
-        FileExistsError: if it holds the checkpoint of another run: nothing is overwritten.
+        FileNotFoundError: if there is no checkpoint in ``folder``.
+        ValueError: if it is damaged or the players are others.
+    """
+    tensors, facts = _first_whole(folder, read)
+    state.restore(gan, tensors, facts)
+
+
+def write(folder: Path, tensors: Tensors, facts: dict) -> None:
+    """Write what :func:`ganlib.state.capture` took, each file durably; an older checkpoint there is replaced.
+
+    Raises:
         OSError: if it cannot be written.
     """
-    runtime.check_writable(folder)
-    if (Path(folder) / "model.json").exists() and gan.saved_in != Path(folder).resolve():
-        raise FileExistsError(
-            f"'{folder}' holds the checkpoint of another run, which would be overwritten; choose another folder, "
-            "or number them with ganlib.runtime.new_run_folder."
-        )
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes: dict[str, str] = {}
+    for name, some in tensors.items():
+        content = to_bytes(some)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        durable.write(folder / f"{name}.safetensors", content)
+    content = json.dumps(facts).encode()
+    hashes["state"] = hashlib.sha256(content).hexdigest()
+    durable.write(folder / "state.json", content)
+    about = {"steps_done": facts["steps_done"], "sha256": hashes, **facts["networks"]}
+    durable.write(folder / "model.json", (json.dumps(about, indent=2) + "\n").encode())
+    durable.sync_folder(folder)
+
+
+def read(folder: Path) -> tuple[Tensors, dict]:
+    """What :func:`write` wrote (tensors of any shape), every file held against its checksum.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if it is damaged, or has only networks in it.
+    """
+    about = _about(folder)
+    hashes = about["sha256"]
+    wanted = {*state.NETWORKS, *state.OPTIMISERS, "random", "state"}
+    if missing := sorted(wanted - hashes.keys()):
+        raise ValueError(f"The checkpoint in '{folder}' has no {', '.join(missing)}: training cannot go on from it.")
+    tensors = {name: _load(folder, name, hashes) for name in sorted(hashes) if name != "state"}
+    facts = json.loads(_whole(folder / "state.json", hashes["state"]))
+    return tensors, facts
+
+
+def steps_in(folder: str | os.PathLike) -> list[int]:
+    """The steps of which the run's folder ``folder`` has a checkpoint, whole or damaged, the oldest first."""
+    there = Path(folder) / "checkpoints"
+    names = [path.name for path in there.iterdir()] if there.is_dir() else []
+    return sorted(int(match[1]) for name in names if (match := STEP.match(name)))
+
+
+def step_folder(folder: str | os.PathLike, step: int) -> Path:
+    """Where the run's folder ``folder`` has the checkpoint of ``step``."""
+    return Path(folder) / "checkpoints" / f"step-{step:06d}"
 
 
 def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> models.Generator:
     """The generator saved in ``folder``, on the CPU, in eval mode.
 
     Args:
-        folder: what :func:`save` wrote.
+        folder: what :func:`save` wrote, or a run's folder, whose newest whole checkpoint is taken.
         name: ``"ema_generator"`` (the running average, usually the better one) or ``"generator"``.
 
     Returns:
@@ -84,36 +136,7 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
         FileNotFoundError: if there is no checkpoint in ``folder``.
         ValueError: if it cannot be rebuilt or its weights do not fit.
     """
-    folder = Path(folder)
-    try:
-        about = json.loads((folder / "model.json").read_text())
-        config, wanted = dict(about[name]), about["sha256"][name]
-        found = (folder / f"{name}.safetensors").read_bytes()
-        weights = load(found)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"No checkpoint in '{folder}': '{Path(error.filename or f'{name}.safetensors').name}' is missing; "
-            "give the folder that holds model.json."
-        ) from error
-    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"The checkpoint in '{folder}' is damaged or holds no {name} that can be rebuilt.") from error
-    if hashlib.sha256(found).hexdigest() != wanted:
-        raise ValueError(
-            f"'{name}.safetensors' in '{folder}' is not the file that model.json describes (sha256 differs): it is "
-            "damaged, or a crash came between the two; take an older checkpoint."
-        )
-    kind = config.pop("kind", None)
-    if kind not in BUILDERS:
-        raise ValueError(f"The checkpoint in '{folder}' is of kind '{kind}'; known are {', '.join(BUILDERS)}.")
-    try:
-        generator: nn.Module = BUILDERS[kind][0](**config)
-        generator.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"The weights in '{folder}' do not fit the {kind} network that model.json describes."
-        ) from error
-    generator.averaged = name == "ema_generator"
-    return generator.eval()
+    return _first_whole(folder, lambda there: _generator(there, name))
 
 
 def pretrained(name: str) -> models.Generator:
@@ -132,3 +155,101 @@ def pretrained(name: str) -> models.Generator:
     if name not in there:
         raise ValueError(f"No generator '{name}' comes with ganlib; there are: {', '.join(there)}.")
     return load_generator(PRETRAINED / name)
+
+
+def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The weights in somebody else's ``.pth`` or ``.pt`` file, by name, of any shape, on the CPU.
+
+    Such a file is a program in a language of its own, and may do anything to the one who opens it in the usual way.
+    Here only tensors and the containers they come in are built; a file that asks for anything else is refused unrun.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds anything but tensors, or is damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file '{path}'.")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever it is, the file is not one of weights
+        raise ValueError(
+            f"'{path}' was refused: it is damaged, or holds more than weights, and opening it could run a stranger's "
+            f"code. Ask for the weights as safetensors. ({type(error).__name__}: {str(error).splitlines()[0]:.120})"
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"'{path}' holds a {type(found).__name__}, not weights by name: save a state_dict().")
+    if others := [str(name) for name, value in found.items() if not isinstance(value, Tensor)]:
+        raise ValueError(
+            f"'{path}' holds more than tensors in one dict: {', '.join(others[:5])}; save the state_dict() alone."
+        )
+    return found
+
+
+def _first_whole(folder: str | os.PathLike, open_it):
+    """``open_it(checkpoint)`` for ``folder`` itself, or for the newest of a run's checkpoints that can be opened."""
+    steps = steps_in(folder)
+    if (Path(folder) / "model.json").exists() or not steps:
+        return open_it(Path(folder))
+    for step in reversed(steps[1:]):
+        try:
+            return open_it(step_folder(folder, step))
+        except (FileNotFoundError, ValueError) as error:
+            print(f"{error} The one before is taken.")
+    return open_it(step_folder(folder, steps[0]))
+
+
+def _generator(folder: Path, name: str) -> models.Generator:
+    about = _about(folder)
+    try:
+        config = dict(about[name])
+        weights = _load(folder, name, about["sha256"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"The checkpoint in '{folder}' is damaged or holds no {name} that can be rebuilt.") from error
+    kind = config.pop("kind", None)
+    if kind not in BUILDERS:
+        raise ValueError(f"The checkpoint in '{folder}' is of kind '{kind}'; known are {', '.join(BUILDERS)}.")
+    try:
+        generator: nn.Module = BUILDERS[kind][0](**config)
+        generator.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The weights in '{folder}' do not fit the {kind} network that model.json describes."
+        ) from error
+    generator.averaged = name == "ema_generator"
+    return generator.eval()
+
+
+def _about(folder: Path) -> dict:
+    try:
+        about = json.loads((folder / "model.json").read_text())
+        dict(about["sha256"])
+        return about
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"No checkpoint in '{folder}': 'model.json' is missing; give the folder that holds it, or a run's folder."
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"The checkpoint in '{folder}' is damaged: model.json cannot be read.") from error
+
+
+def _load(folder: Path, name: str, hashes: dict[str, str]) -> dict[str, Tensor]:
+    try:
+        return load(_whole(folder / f"{name}.safetensors", hashes[name]))
+    except SafetensorError as error:
+        raise ValueError(f"The checkpoint in '{folder}' is damaged: {name} cannot be read.") from error
+
+
+def _whole(path: Path, wanted: str) -> bytes:
+    """The bytes of a file, if they are those that model.json tells of."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"The checkpoint in '{path.parent}' is damaged: '{path.name}' cannot be read ({error.strerror})."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise ValueError(
+            f"The checkpoint in '{path.parent}' is damaged: '{path.name}' is not the file that model.json describes "
+            "(sha256 differs)."
+        )
+    return content

@@ -21,6 +21,7 @@ class History:
         steps_per_epoch: steps in one pass over the reals; its ragged end is left out.
         seconds: training time; snapshots, scores and checkpoints not counted.
         first_step: steps that the players had done before this run.
+        batches: batches of reals that its steps took.
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
         stopped: why it ended before its last step, or None.
     """
@@ -30,6 +31,7 @@ class History:
     device: str
     precision: str
     first_step: int = 0
+    batches: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
     snapshots: list[tuple[int, Tensor]] = field(default_factory=list)
     scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
@@ -40,6 +42,15 @@ class History:
     def steps(self) -> int:
         """Steps of this run: generator updates."""
         return max(map(len, self.losses.values()), default=0)
+
+    @property
+    def best(self) -> int | None:
+        """The step after which the first number of the score was lowest, as is good of FD, FID and KID; None for none.
+
+        What the players scored before they were trained does not count.
+        """
+        firsts = [(next(iter(values.values()), math.nan), step) for step, values in self.scores if step]
+        return min((pair for pair in firsts if math.isfinite(pair[0])), default=(0, None))[1]
 
     def __repr__(self) -> str:
         rate = self.steps / self.seconds if self.seconds else 0.0

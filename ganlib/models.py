@@ -78,7 +78,8 @@ def dcgan_generator(
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3 and figure 1 (which is width 128 at 64 pixels).
     """
-    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, z_dim=z_dim, base=base)
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base, seed=seed)
+    config["z_dim"] = z_dim
     sides = _sides(image_size, base)[::-1]  # for example 4, 8, 16, 32, 64
     maps = [width * min(2**k, 8) for k in reversed(range(len(sides) - 1))]
     # A convolution before BatchNorm needs no bias: BatchNorm subtracts it again and has one of its own.
@@ -118,7 +119,7 @@ def dcgan_discriminator(
     """
     if norm not in NORMS:
         raise ValueError(f"norm is '{norm}', but must be one of: {', '.join(NORMS)}.")
-    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base, norm=norm)
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base, norm=norm, seed=seed)
     sides = _sides(image_size, base)
     maps = [width * min(2**k, 8) for k in range(len(sides) - 1)]
     layers = [nn.Conv2d(channels, maps[0], 4, 2, 1), nn.LeakyReLU(LEAK)]

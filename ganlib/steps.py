@@ -44,7 +44,7 @@ class GAN:
             ``averaged`` is True, so that a score can say whose samples it judged.
         steps_done: generator updates made so far.
         data_position: where ``fit`` left the data, None before the first.
-        saved_in: the folder of its checkpoint, None before the first.
+        saved_in: the folder of the run that ``fit`` keeps of it, None without one.
     """
 
     generator: nn.Module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ganlib import checkpoint, runtime
+from ganlib import resuming, runtime, settings
 from ganlib.console import bar_file, interrupts
 from ganlib.data import Batches, ImageSet, to_uint8
 from ganlib.history import Diverged, History, checked, read
@@ -39,6 +40,8 @@ def fit(
     score: Callable[[nn.Module], dict[str, float]] | None = None,
     score_at: Collection[int] = (),
     out: str | os.PathLike | None = None,
+    resume: bool = False,
+    allow_changes: bool = False,
     checkpoint_every: int = 1000,
     seed: int = 0,
     device: str | None = None,
@@ -50,15 +53,19 @@ def fit(
     A second call goes on where the first stopped. Interrupting it (Ctrl-C, or the stop button) is safe: the history so
     far comes back and the players stay usable. With the same seeds a run on the CPU is the same run.
 
+    With ``out`` it leaves a run's folder (see :mod:`ganlib.runfolder`), and with ``resume`` it goes on from what such a
+    folder holds: the same script started again after a crash ends, on the CPU, bit for bit where it would have.
+    A training step's own state is saved only as far as it is in the players and optimisers.
+
     Args:
         gan: the players; they are moved to the device and stay there, in training mode.
         step: one generator update: ``step(gan, batches) -> {name: scalar}``. ``next(batches)`` gives real images,
             float32 [batch_size, C, H, W] in [-1, 1].
         images: the reals.
-        steps: generator updates to make.
+        steps: generator updates to make; with ``resume``, those included that the run in ``out`` has made already.
         batch_size: images a batch.
         flip: mirror each real left to right with probability 1/2, on the device. Not for digits or letters.
-        seconds: stop after so much training time even if steps are left.
+        seconds: stop after so much training time even if steps are left; counted as ``steps`` are.
         ema_decay: the running average keeps this share of itself each step (less during the first steps, see
             :func:`update_ema`).
         snapshot_at: numbers of steps after which to draw what the running average makes of ``fixed_z``; 0 is before
@@ -66,39 +73,52 @@ def fit(
         fixed_z: [n, z_dim], the same latent vectors for every snapshot; 64 of their own seed if None.
         score: called with the running average's generator; returns name -> value. The first is shown in the bar.
         score_at: numbers of steps after which to score.
-        out: folder for the checkpoint, a new one or that of an earlier call; None for none. It is written every
-            ``checkpoint_every`` steps and at the end.
-        checkpoint_every: steps between two checkpoints.
+        out: folder for settings, losses, snapshots and checkpoints, a new one or that of an earlier call; None for
+            none. A disk that is full or stalls does not end the run: it is told, and what was saved stays.
+        resume: if ``out`` holds a run, give the players the state of its newest whole checkpoint and go on from there;
+            else begin it.
+        allow_changes: go on with settings, players or images other than the run in ``out`` had.
+        checkpoint_every: steps between two checkpoints. There is one more at the end, and one after each score whose
+            first number is the lowest yet. The last three and the best are kept.
         seed: of the data's order and of dropout.
         device: "cuda", "mps" or "cpu"; None for the best there is.
         precision: "auto" (bfloat16 where the hardware has it in silicon), "fp32" or "bf16".
         progress: whether to show the bar.
 
     Returns:
-        the history of this call.
+        the history of this call; where it goes on with the run in ``out``, of that whole run.
 
     Raises:
         ValueError: if there are fewer images than a batch, a batch of 1 meets BatchNorm, ``step`` returns anything but
-            a dict of scalars, or an argument is out of range.
-        OSError: if ``out`` cannot be written or holds another run.
+            a dict of scalars, an argument is out of range, or the run in ``out`` had other settings (all are named).
+        OSError: if ``out`` cannot be written, or holds another run and ``resume`` is not set.
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
-    _check_arguments(gan, steps, batch_size, ema_decay, checkpoint_every, fixed_z)
+    _check_arguments(gan, steps, batch_size, ema_decay, checkpoint_every, fixed_z, resume and out is None)
     where = runtime.device(device)
     batches = Batches(images, batch_size, where, seed, flip, memory_format=_layout(where))
+    weights = count_parameters(gan.generator) + count_parameters(gan.discriminator)
+    dtype = runtime.choose_precision(where, weights, precision)
+    if fixed_z is None:
+        fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + runtime.FIXED_Z_STREAM))
+    history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."), gan.steps_done)
+    run = None
     if out is not None:
-        checkpoint.claim(gan, out)
-    dtype = _set_the_stage(gan, where, precision)
+        kept = dict(batch_size=batch_size, flip=flip, ema_decay=ema_decay, seed=seed, device=where.type)
+        kept |= dict(precision="fp32" if dtype == torch.float32 else "bf16", checkpoint_every=checkpoint_every)
+        kept |= dict(steps=steps, seconds=seconds, snapshot_at=snapshot_at, score_at=score_at if score else ())
+        config = settings.describe(gan, step, images, kept)
+        run = resuming.enter(out, gan, history, fixed_z, config, resume=resume, allow_changes=allow_changes)
+    _set_the_stage(gan, where)
     if gan.data_position:
         try:
             batches.load_state_dict(gan.data_position)
         except ValueError as error:
             print(f"The images start from their first epoch. {error}")
-    if fixed_z is None:
-        fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + runtime.FIXED_Z_STREAM))
 
-    history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."), gan.steps_done)
-    last, drawn_before = gan.steps_done + steps, batches.epoch * batches.per_epoch + batches.index
+    # With resume, steps and seconds are counted from the beginning of the run, else from here.
+    begun, spent = (history.first_step, 0.0) if resume else (gan.steps_done, history.seconds)
+    last, drawn_before = begun + steps, batches.epoch * batches.per_epoch + batches.index - history.batches
     unread: list[dict[str, Tensor]] = []
     shown: dict[str, float] = {}
 
@@ -107,62 +127,76 @@ def fit(
         if gan.steps_done in snapshot_at:
             history.snapshots.append((gan.steps_done, sample(gan.ema_generator, fixed_z)))
         if score and gan.steps_done in score_at:
-            history.scores.append((gan.steps_done, dict(score(gan.ema_generator))))
-            shown.update(list(history.scores[-1][1].items())[:1])
+            found = score(gan.ema_generator).items()
+            found = {name: value.item() if hasattr(value, "item") else value for name, value in found}  # for JSON
+            history.scores.append((gan.steps_done, found))
+            shown.update(list(found.items())[:1])
 
-    def save() -> None:
-        """A full disk must not end a run: what is trained is still in memory."""
-        try:
-            checkpoint.save(gan, out)
-        except OSError as error:
-            print(f"{error} Training goes on; save later with ganlib.checkpoint.save.")
+    def time_is_up() -> bool:
+        return seconds is not None and history.seconds - spent >= seconds
 
     # Reading a loss off a GPU waits for it: there many are read at a time, or when something depends on them.
     read_every = 1 if where.type == "cpu" else READ_EVERY
     cuda = [where] if where.type == "cuda" else []
-    bar = tqdm(total=steps, unit="step", file=bar_file(progress), disable=not progress, mininterval=0.5)
-    with torch.random.fork_rng(devices=cuda), bar, interrupts() as interrupted:
+    bar = tqdm(
+        total=steps,
+        initial=gan.steps_done - begun,
+        unit="step",
+        file=bar_file(progress),
+        disable=not progress,
+        mininterval=0.5,
+    )
+    whole = True  # whether the players are between two steps and all is noted, so that a run can go on from there
+    with run or contextlib.nullcontext(), torch.random.fork_rng(devices=cuda), bar, interrupts() as interrupted:
+        if run:
+            run.restore_random()
         try:
             if gan.steps_done == 0:
                 look()
-            while gan.steps_done < last and not interrupted:
+            while gan.steps_done < last and not interrupted and not time_is_up():
                 start = time.perf_counter()
                 # Dropout knows no generator but the global one. Seeded at each step, it needs no state to go on from.
                 torch.manual_seed((seed * 1_000_003 + gan.steps_done) % 2**63)
+                whole = False
                 with runtime.autocast(where, dtype):
                     unread.append(checked(step(gan, batches), history))
                 done = gan.steps_done + 1
-                saving = out is not None and done % checkpoint_every == 0 and done < last
+                saving = run is not None and done % checkpoint_every == 0 and done < last
                 due = saving or seconds is not None or done in snapshot_at or done in score_at or done == last
                 if due or len(unread) >= read_every:
                     read(unread, history, out)
                 update_ema(gan.ema_generator, gan.generator, ema_decay, gan.steps_done)
-                gan.steps_done = done
+                gan.steps_done, gan.data_position = done, batches.state_dict()
+                history.batches = batches.epoch * batches.per_epoch + batches.index - drawn_before
                 history.seconds += time.perf_counter() - start
                 look()
-                if saving:
-                    save()
+                whole = True
+                if run:
+                    run.poll()
+                    if saving or (done in score_at and history.best == done):
+                        run.save(gan)
                 losses = {name: values[-1] for name, values in history.losses.items()}
                 bar.set_postfix({k: f"{v:.3g}" for k, v in (losses | shown).items()}, refresh=False)
                 if seconds is not None:  # so that the time left is that to the limit
-                    bar.total = min(steps, round(history.steps * max(1, seconds / history.seconds)))
+                    made, took = gan.steps_done - begun, history.seconds - spent
+                    bar.total = min(steps, round(made * max(1, seconds / took)))
                 bar.update()
-                if seconds is not None and history.seconds >= seconds:
-                    history.stopped = f"time limit of {seconds:.3g} s after {history.steps:,} steps"
-                    break
         except KeyboardInterrupt:
             interrupted.append(True)
         finally:
             gan.data_position = batches.state_dict()
+            if not whole:  # such players are of no run
+                gan.saved_in = None
         read(unread, history, out)
-    drawn = batches.epoch * batches.per_epoch + batches.index - drawn_before
-    if drawn > history.steps:  # a step may take several batches
-        history.steps_per_epoch = batches.per_epoch * history.steps / drawn
+    if history.batches > history.steps:  # a step may take several batches
+        history.steps_per_epoch = batches.per_epoch * history.steps / history.batches
     if interrupted:
         history.stopped = f"interrupted after {gan.steps_done:,} steps"
         print(f"{history.stopped}; nothing is lost: fit(...) again goes on from here.")
-    if out is not None and history.steps:
-        save()
+    elif gan.steps_done < last:
+        history.stopped = f"time limit of {seconds:.3g} s after {gan.steps_done - begun:,} steps"
+    if run and history.steps:
+        run.finish(gan, whole)
     return history
 
 
@@ -192,8 +226,10 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) ->
             a.copy_(m)
 
 
-def _check_arguments(gan: GAN, steps, batch_size, ema_decay, checkpoint_every, fixed_z) -> None:
+def _check_arguments(gan: GAN, steps, batch_size, ema_decay, checkpoint_every, fixed_z, nowhere: bool) -> None:
     """Refuse with a sentence, before anything is touched, what could not work."""
+    if nowhere:
+        raise ValueError("resume=True goes on with the run in a folder; name it: out=...")
     if steps < 1 or checkpoint_every < 1:
         raise ValueError(f"steps={steps} and checkpoint_every={checkpoint_every}, but both must be at least 1.")
     if not 0 <= ema_decay < 1:
@@ -215,7 +251,7 @@ def _layout(where: torch.device) -> torch.memory_format:
     return torch.contiguous_format if where.type == "mps" else torch.channels_last
 
 
-def _set_the_stage(gan: GAN, where: torch.device, precision: str) -> torch.dtype:
+def _set_the_stage(gan: GAN, where: torch.device) -> None:
     """Move players and optimisers to the device in the layout and with the kernels that are fast there."""
     for model in (gan.generator, gan.ema_generator, gan.discriminator):
         model.to(where, memory_format=_layout(where))
@@ -233,6 +269,3 @@ def _set_the_stage(gan: GAN, where: torch.device, precision: str) -> torch.dtype
                         optimiser.state[weight][name] = torch.empty_like(weight).copy_(value)
                     elif torch.is_tensor(value) and group.get("fused"):
                         optimiser.state[weight][name] = value.to(weight.device)
-    return runtime.choose_precision(
-        where, count_parameters(gan.generator) + count_parameters(gan.discriminator), precision
-    )

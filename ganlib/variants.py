@@ -34,7 +34,7 @@ def linear_generator(
     Source: after Miyato et al. 2018, arXiv:1802.05957, table 3; narrower there than here by the first map's 512.
     """
     side = _eighth(image_size, width)
-    config = dict(kind="linear", image_size=image_size, channels=channels, width=width, z_dim=z_dim)
+    config = dict(kind="linear", image_size=image_size, channels=channels, width=width, z_dim=z_dim, seed=seed)
     maps = (4 * width, 2 * width, width, width // 2)
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(z_dim, maps[0] * side * side, bias=False)]
     layers += [nn.Unflatten(1, (maps[0], side, side)), nn.BatchNorm2d(maps[0]), nn.ReLU()]
@@ -60,7 +60,7 @@ def linear_discriminator(image_size: int = 32, channels: int = 3, width: int = 6
         ValueError: if ``image_size`` is no multiple of 8 or ``width`` is odd.
     """
     side = _eighth(image_size, width)
-    config = dict(kind="linear", image_size=image_size, channels=channels, width=width)
+    config = dict(kind="linear", image_size=image_size, channels=channels, width=width, seed=seed)
     maps = (width // 2, width, 2 * width, 4 * width)
     layers: list[nn.Module] = [nn.Conv2d(channels, maps[0], 3, 1, 1), nn.LeakyReLU(LEAK)]
     for before, after in zip(maps, maps[1:], strict=False):
@@ -133,7 +133,7 @@ def pooled_generator(z_dim: int = 100, seed: int = 0) -> Generator:
     ):
         layers += [nn.ConvTranspose2d(before, after, kernel, stride, pad), nn.BatchNorm2d(after), nn.ReLU()]
     layers += [nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh()]
-    return initialise(Generator(layers, z_dim, dict(kind="pooled", z_dim=z_dim)), seed)
+    return initialise(Generator(layers, z_dim, dict(kind="pooled", z_dim=z_dim, seed=seed)), seed)
 
 
 def pooled_discriminator(seed: int = 0) -> Discriminator:
@@ -155,4 +155,4 @@ def pooled_discriminator(seed: int = 0) -> Discriminator:
             layers += [nn.MaxPool2d(2, ceil_mode=True), nn.Dropout(0.3)]
         layers += [nn.Conv2d(before, after, 3, 1, 1), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
     layers += [nn.Flatten(), nn.Linear(8192, 1024), nn.LeakyReLU(LEAK), nn.Linear(1024, 1)]
-    return initialise(Discriminator(layers, 28, 1, dict(kind="pooled")), seed)
+    return initialise(Discriminator(layers, 28, 1, dict(kind="pooled", seed=seed)), seed)

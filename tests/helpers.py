@@ -4,7 +4,10 @@ import ast
 import contextlib
 import http.server
 import importlib.util
+import io
+import itertools
 import json
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -97,6 +100,25 @@ def from_notebook(notebook, name, names=(), nth=None):
     namespace = dict(names)
     exec(compile(definition(notebook, name, nth), f"<{name} in a notebook>", "exec"), namespace)
     return namespace[name]
+
+
+def exercises(notebook):
+    """(number, the cell with the check, the folded solution) of each exercise of a notebook."""
+    cells = [source(cell) for cell in read_notebook(notebook)["cells"]]
+    found = []
+    for cell, after in itertools.pairwise(cells):
+        if number := re.search(r'print\(\s*"exercise (\d)', cell):
+            solution = re.search(r"<summary>Solution</summary>.*?```python\n(.*?)```", after, re.DOTALL)
+            found.append((number[1], cell, solution and solution[1]))
+    return found
+
+
+def try_answer(check, answer, namespace):
+    """What the check of an exercise prints when ``answer``, lines of Python, stands in place of its ``None``."""
+    (assignment,) = re.findall(r"^\w+ = None\n", check, re.MULTILINE)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(check.replace(assignment, assignment if answer is None else answer, 1), dict(namespace))
+    return printed.getvalue()
 
 
 def noise(n=4, channels=1, size=8, seed=0):

@@ -45,14 +45,14 @@ def test_the_demo_leaves_what_it_promises_twice(demo, tmp_path, capsys):
     printed = capsys.readouterr().out
     for run in ("demo", "demo-2"):
         folder = tmp_path / run
-        for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoint"):
+        for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
             assert (folder / name).exists()
             assert str(folder / name) in printed
     assert iio.improps(folder / "training.gif", index=None).n_images == 2  # before the first step and after 40
     record = json.loads((folder / "metrics.json").read_text())
     assert record["steps"] == 45 and "FD(digitnet)" in printed
     assert record["fd_digitnet_200"] > record["fd_digitnet_200_floor"] > 0
-    assert load_generator(folder / "checkpoint").z_dim == DEMO.z_dim
+    assert load_generator(folder).z_dim == DEMO.z_dim
 
 
 def test_the_ring_leaves_what_it_promises(tmp_path, capsys):

@@ -11,6 +11,7 @@ from helpers import (
     NOTEBOOKS,
     ROOT,
     definition,
+    exercises,
     from_notebook,
     load_script,
     plain_python,
@@ -168,6 +169,13 @@ def test_notebook_opens_itself_in_colab(path):
     )
     assert linked
     assert set(linked) == {f"notebooks/{path.name}"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_has_three_to_five_exercises_with_solutions(path):
+    found = exercises(path)
+    assert 3 <= len(found) <= 5 and all(solution for _, _, solution in found)
+    assert [number for number, _, _ in found] == [str(k + 1) for k in range(len(found))]
 
 
 # --- the checks themselves, on a notebook made here -----------------------------------------------

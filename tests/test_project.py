@@ -15,12 +15,13 @@ set_repository = load_script("set_repository")
 
 # A module imports only from modules to its left. A new module takes its place here, and in DESIGN, first.
 ORDER = [
-    *("runtime", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar", "sources", "data"),
-    *("toys", "viz", "film", "losses", "lipschitz", "models", "plane", "variants", "latent", "featurenets"),
-    *("distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation", "digitscore"),
-    *("stacked", "metrics"),
+    *("runtime", "durable", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar"),
+    *("sources", "data", "toys", "viz", "film", "losses", "lipschitz", "models", "plane", "variants", "latent"),
+    *("featurenets", "distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation"),
+    *("digitscore", "stacked", "metrics"),
     *("steps",),
-    *("checkpoint", "presets", "history", "console", "train", "widgets", "cli", "__main__"),
+    *("presets", "history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
 MODULES = sorted((ROOT / "ganlib").rglob("*.py"))

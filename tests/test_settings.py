@@ -1,0 +1,134 @@
+"""What a run was is written down, and what has changed is named."""
+
+import copy
+import functools
+import json
+
+import pytest
+import torch
+from test_steps import small_gan
+
+from ganlib import settings, steps
+from ganlib.data import ImageSet
+from helpers import noise
+
+ARGUMENTS = {"batch_size": 8, "seed": 0, "steps": 10, "snapshot_at": range(0, 11, 5), "score_at": {3, 1}}
+
+
+def images(seed=0, n=20, name="noise"):
+    return ImageSet(noise(n, seed=seed), None, (), name, f"{name} · {n} images")
+
+
+def describe(gan=None, step=steps.dcgan_step, reals=None, **arguments):
+    return settings.describe(gan or small_gan(), step, reals or images(), ARGUMENTS | arguments)
+
+
+def test_a_description_is_plain_json_and_has_everything():
+    config = describe()
+    assert json.loads(json.dumps(config)) == config
+    assert config["arguments"]["snapshot_at"] == {"start": 0, "stop": 11, "step": 5}
+    assert config["arguments"]["score_at"] == [1, 3]
+    assert config["players"]["generator"]["config"] == small_gan().generator.config
+    assert config["players"]["g_opt"]["groups"][0]["betas"] == [0.5, 0.999]
+    assert config["images"] | {"fingerprint": ""} == {
+        "name": "noise",
+        "split": "train",
+        "source": "noise · 20 images",
+        "count": 20,
+        "shape": [1, 8, 8],
+        "fingerprint": "",
+    }
+    assert config["step"] == "ganlib.steps.dcgan_step"
+    assert config["ran_on"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"ganlib", "numpy", "safetensors", "python", "git", "processor", "threads"} <= config["ran_on"].keys()
+
+
+def test_the_git_revision_is_that_of_the_checkout(monkeypatch, tmp_path):
+    revision = settings._git_revision()
+    assert revision is None or (len(revision.rstrip("+")) == 40 and int(revision.rstrip("+"), 16))
+    monkeypatch.setattr(settings.runtime, "project_root", lambda: tmp_path)  # no checkout
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert settings._git_revision() is None
+
+
+def test_the_same_run_has_no_differences_however_long_it_is():
+    longer = describe(steps=99, snapshot_at=[1], seconds=3.0, checkpoint_every=7, reals=images(name="a copy"))
+    assert settings.differences(describe(), longer) == []
+
+
+def sgd_for_d():
+    gan = small_gan()
+    gan.d_opt = torch.optim.SGD(gan.discriminator.parameters(), 2e-3)
+    return gan
+
+
+def slower_d():
+    gan = small_gan()
+    gan.d_opt.param_groups[0]["lr"] = 1e-3
+    return gan
+
+
+def other_z():
+    gan = small_gan()
+    gan.seed = 7
+    return gan
+
+
+def steeper_leak():
+    gan = small_gan()
+    gan.discriminator[1].negative_slope = 0.1
+    return gan
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1 now."),
+        ({"gan": other_z()}, "z_seed was 0 and is 7 now."),
+        ({"batch_size": 9}, "batch_size was 8 and is 9 now."),
+        ({"gan": slower_d()}, "d_opt.groups.0.lr was 0.002 and is 0.001 now."),
+        ({"gan": sgd_for_d()}, "d_opt.kind was 'Adam' and is 'SGD' now."),
+        ({"gan": steeper_leak()}, "(negative_slope=0.2)' and is '  (1): LeakyReLU(negative_slope=0.1)' now."),
+        ({"gan": small_gan(z_dim=9)}, "z_dim was 8 and is 9 now."),
+        ({"gan": small_gan(seed=4)}, "generator.config.seed was 0 and is 4 now."),
+        ({"step": steps.minimax_step}, "step was 'ganlib.steps.dcgan_step' and is 'ganlib.steps.minimax_step' now."),
+        ({"step": functools.partial(steps.dcgan_step, k=2)}, "is 'ganlib.steps.dcgan_step(k=2)' now."),
+        ({"reals": images(n=19)}, "images.count was 20 and is 19 now."),
+        ({"reals": images(seed=1)}, "images.fingerprint was "),
+    ],
+)
+def test_each_difference_is_named(changed, sentence):
+    found = settings.differences(describe(), describe(**changed))
+    assert any(sentence in one for one in found), found
+
+
+def test_a_step_from_a_notebook_cannot_be_told_from_another():
+    def step(gan, batches):
+        pass
+
+    step.__module__, step.__qualname__ = "__main__", "step"
+    assert settings.differences(describe(), describe(step=step)) == []
+    assert settings.differences(describe(step=step), describe()) == []
+
+
+def test_one_pixel_changes_the_fingerprint_and_the_file_does_not(monkeypatch):
+    pixels = noise(40)
+    changed = pixels.clone()
+    changed[38, 0, 7, 7] ^= 1
+    assert settings.fingerprint(pixels) == settings.fingerprint(pixels.clone())
+    assert settings.fingerprint(pixels) != settings.fingerprint(changed)
+    assert settings.fingerprint(pixels) != settings.fingerprint(pixels.view(40, 1, 4, 16))
+    monkeypatch.setattr(settings, "HASH_BYTES", pixels.nbytes // 2)  # every second image
+    assert settings.fingerprint(pixels) != settings.fingerprint(changed)
+    changed = pixels.clone()
+    changed[39, 0, 7, 7] ^= 1
+    assert settings.fingerprint(pixels) == settings.fingerprint(changed)
+
+
+def test_another_machine_is_told_and_no_difference():
+    there, here = describe(), copy.deepcopy(describe())
+    here["ran_on"] |= {"torch": "9.0", "threads": 64, "git": "other"}
+    assert settings.differences(there, here) == []
+    was = there["ran_on"]
+    expected = [f"torch 9.0 instead of {was['torch']}", f"threads 64 instead of {was['threads']}"]
+    assert settings.new_surroundings(there, here) == expected
