@@ -5,7 +5,7 @@
 The example (github.com/pytorch/examples, dcgan/main.py, its defaults) upscales CIFAR-10 to 64×64 and trains a DCGAN of
 width 64 with batches of 64, Adam at 2e-4 and beta1 0.5; no running average, no mirrored images. All entrants train
 through ``fit``: what differs is the recipe. Samples of 64×64 are shrunk to 32×32 (bicubic, antialiased) before they are
-judged. A judgement in runs/cifar10-race already is not made again.
+judged. Judgements in runs/cifar10-race already are not made again, and a race that was interrupted goes on from there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ganlib import checkpoint, runtime
+from ganlib import runtime
 from ganlib.data import load
 from ganlib.featurenets import cifar_net
 from ganlib.metrics import score
@@ -34,21 +34,18 @@ FOLDER = Path("runs/cifar10-race")
 
 def race(name: str, recipe: Recipe, moments: list[int], precision: str) -> list[dict]:
     """Train one entrant; a judgement after each of so many real images: of the running average, and without it."""
-    at_moment = [FOLDER / f"{name}-{moment}.json" for moment in moments]
-    if not all(path.exists() for path in at_moment):
+    at_moment = {moment: FOLDER / f"{name}-{moment}.json" for moment in moments}
+    if to_come := [moment for moment, path in at_moment.items() if not path.exists()]:
         images, real, gan = load("cifar10", image_size=recipe.image_size), load("cifar10"), recipe.build(seed=0)
         how = {"batch_size": recipe.batch_size, "ema_decay": recipe.ema_decay, "flip": recipe.flip}
-        seconds = 0.0
-        for moment, path in zip(moments, at_moment, strict=True):
-            steps = moment // recipe.batch_size - gan.steps_done
-            history = fit(gan, dcgan_step, images, steps=steps, precision=precision, **how)
-            seconds += history.seconds
-            checkpoint.save(gan, path.with_suffix(""))
+        how |= {"precision": precision, "out": FOLDER / name, "resume": True}
+        for moment in to_come:
+            history = fit(gan, dcgan_step, images, steps=moment // recipe.batch_size, **how)
             players = {"no_ema": gan.generator} | ({"ema": gan.ema_generator} if recipe.ema_decay else {})
             judged = {
                 "images": moment,
                 "steps": gan.steps_done,
-                "seconds": round(seconds, 1),
+                "seconds": round(history.seconds, 1),
                 "recipe": asdict(recipe),
                 "data": real.source,
                 "precision": history.precision,
@@ -57,8 +54,8 @@ def race(name: str, recipe: Recipe, moments: list[int], precision: str) -> list[
             }
             for which, player in players.items():
                 judged[which] = score(player, real, cifar_net(), n=10_000, resizer="bicubic").to_dict()
-            path.write_text(json.dumps(judged, indent=2, ensure_ascii=False) + "\n")
-    return [json.loads(path.read_text()) for path in at_moment]
+            at_moment[moment].write_text(json.dumps(judged, indent=2, ensure_ascii=False) + "\n")
+    return [json.loads(path.read_text()) for path in at_moment.values()]
 
 
 def main() -> None:

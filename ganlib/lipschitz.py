@@ -27,13 +27,22 @@ def clip_weights(critic: nn.Module, clip_value: float) -> None:
 
     Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1, line 7.
     """
+    check_clip_value(clip_value)
+    torch._foreach_clamp_min_(list(critic.parameters()), -clip_value)
+    torch._foreach_clamp_max_(list(critic.parameters()), clip_value)
+
+
+def check_clip_value(clip_value: float) -> None:
+    """See that weights can be clipped to [-clip_value, clip_value].
+
+    Raises:
+        ValueError: if ``clip_value`` is not above 0.
+    """
     if not clip_value > 0:
         raise ValueError(
             f"clip_value={clip_value}, but weights are clipped to [-clip_value, clip_value]: it must be above 0, and "
             "0.01 is the paper's."
         )
-    torch._foreach_clamp_min_(list(critic.parameters()), -clip_value)
-    torch._foreach_clamp_max_(list(critic.parameters()), clip_value)
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:

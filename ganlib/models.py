@@ -78,8 +78,8 @@ def dcgan_generator(
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3 and figure 1 (which is width 128 at 64 pixels).
     """
-    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base, seed=seed)
-    config["z_dim"] = z_dim
+    config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, z_dim=z_dim, base=base)
+    config |= dict(seed=seed)
     sides = _sides(image_size, base)[::-1]  # for example 4, 8, 16, 32, 64
     maps = [width * min(2**k, 8) for k in reversed(range(len(sides) - 1))]
     # A convolution before BatchNorm needs no bias: BatchNorm subtracts it again and has one of its own.

@@ -14,6 +14,7 @@ from ganlib.imageset import ImageSet
 from ganlib.protocol import short
 
 MODES = 1000
+PLACES = torch.tensor([100, 10, 1])  # a picture is of the mode 100 red + 10 green + blue
 
 
 def stack(digits: ImageSet, n: int, seed: int = 0) -> ImageSet:
@@ -40,10 +41,9 @@ def stack(digits: ImageSet, n: int, seed: int = 0) -> ImageSet:
             f"{'no ' if digits.labels is None else ''}labels; load('mnist') has what it takes."
         )
     rows = torch.randint(len(digits), (n, 3), generator=runtime.rng(seed))
-    place = torch.tensor([100, 10, 1])
     return ImageSet(
         pixels=digits.pixels[rows].squeeze(2),
-        labels=(digits.labels[rows] * place).sum(1),
+        labels=(digits.labels[rows] * PLACES).sum(1),
         classes=tuple(f"{k:03d}" for k in range(MODES)),
         name=f"stacked {digits.name}",
         source=f"{n:,} stacks of three of {digits.source}",
@@ -112,7 +112,7 @@ def stacked_modes(fakes: Images, n: int = 10_000, seed: int = 0) -> StackedScore
         if batch.shape[1] != 3:
             raise ValueError(f"Stacked digits have 3 channels, but these images have {batch.shape[1]}.")
         digits = look(digit_net(), batch.flatten(0, 1)[:, None])[1].argmax(1).view(-1, 3)
-        counts += (digits * torch.tensor([100, 10, 1])).sum(1).bincount(minlength=MODES)
+        counts += (digits * PLACES).sum(1).bincount(minlength=MODES)
     even = torch.randint(MODES, (n,), generator=runtime.rng(seed)).bincount(minlength=MODES)
     return StackedScore(int((counts > 0).sum()), _kl(counts), int((even > 0).sum()), _kl(even), n, seed)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ganlib.lipschitz import clip_weights, gradient_penalty, r1_penalty, r2_penalty
+from ganlib.lipschitz import check_clip_value, clip_weights, gradient_penalty, r1_penalty, r2_penalty
 from ganlib.losses import (
     hinge_d_loss,
     hinge_g_loss,
@@ -178,6 +178,7 @@ def wgan_step(
     Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1; the warm-up is in the authors' code.
     """
     critic = gan.discriminator
+    check_clip_value(clip_value)
     for _ in range(critic_updates(gan.steps_done, n_critic, warm_up)):
         real, fake = _pair(gan, batches)
         critic_loss = wasserstein_critic_loss(critic(real), critic(fake))

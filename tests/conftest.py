@@ -10,7 +10,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a mach
 import pytest
 import torch
 
-from ganlib import data, runtime, sources
+from ganlib import data, durable, runtime, sources
 
 torch.set_num_threads(2)
 
@@ -78,3 +78,13 @@ def root(tmp_path, monkeypatch):
         monkeypatch.setitem(sources.MIRRORS, name, CLOSED)
         monkeypatch.setitem(sources.SETS, name, replace(recipe, system=()))
     return root
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """No test is run through a power cut, so none waits for the disk; and for tiny networks one thread is fastest."""
+    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

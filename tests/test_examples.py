@@ -92,9 +92,7 @@ def test_the_quality_benchmark_compares_medians(monkeypatch, capsys):
 
 
 def test_the_grid_example_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("grid25", ROOT / "examples" / "grid25.py")
-    grid25 = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(grid25)
+    grid25 = load_example("grid25")
     monkeypatch.setattr("sys.argv", ["grid25.py", "--steps", "40", "--out", str(tmp_path / "grid25")])
     grid25.main()
     record = json.loads((tmp_path / "grid25" / "metrics.json").read_text())
@@ -117,5 +115,9 @@ def test_the_race_judges_each_entrant_after_the_same_images_and_goes_on_where_it
     assert [row["images"] for row in rows] == [32, 96] and [row["steps"] for row in rows] == [2, 6]
     assert all(row["ema"]["fd_cifarnet_100"]["value"] > row["ema"]["fd_cifarnet_100"]["floor"] for row in rows)
     assert rows[0]["ema"] != rows[1]["ema"] and rows[1]["no_ema"] != rows[1]["ema"]
+    (tmp_path / "small-96.json").unlink()  # interrupted before the last judgement
+    again = race.race("small", small, [32, 96], "fp32")
+    assert again[0] == rows[0] and again[1]["steps"] == 6 and again[1]["ema"] == rows[1]["ema"]
+    rows = again
     monkeypatch.setattr(race, "fit", None)  # a second call judges nothing again
     assert race.race("small", small, [32, 96], "fp32") == rows

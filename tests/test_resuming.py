@@ -11,7 +11,7 @@ import torch
 from test_steps import small_gan
 from test_train import quick, same, state
 
-from ganlib import checkpoint, durable, models, resuming
+from ganlib import checkpoint, models, resuming
 from ganlib.data import ImageSet
 from ganlib.steps import GAN, dcgan_step, minimax_step
 from helpers import ROOT, noise
@@ -20,14 +20,7 @@ AT = {"snapshot_at": range(0, 100, 3), "score": lambda g: {"fd": 1.0}, "score_at
 STEPS = 9
 
 
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    """No test is run through a power cut, so none waits for the disk; and for tiny networks one thread is fastest."""
-    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,7 @@ from ganlib.data import ImageSet
 from ganlib.steps import dcgan_step
 from helpers import noise
 
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    """No test is run through a power cut, so none waits for the disk; and for tiny networks one thread is fastest."""
-    monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 @pytest.fixture(scope="module")
