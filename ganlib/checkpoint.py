@@ -139,6 +139,27 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
     return _first_whole(folder, lambda there: _generator(there, name))
 
 
+def read_network(folder: str | os.PathLike, name: str) -> dict[str, Tensor]:
+    """The weights of one network of a checkpoint, by name, of any shape, on the CPU.
+
+    Args:
+        folder: as in :func:`load_generator`.
+        name: ``"generator"``, ``"ema_generator"`` or ``"discriminator"``.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint in ``folder``.
+        ValueError: if it is damaged, or has no such network.
+    """
+
+    def open_it(there: Path) -> dict[str, Tensor]:
+        hashes = _about(there)["sha256"]
+        if name not in hashes:
+            raise ValueError(f"The checkpoint in '{there}' has no {name}; there are: {', '.join(sorted(hashes))}.")
+        return _load(there, name, hashes)
+
+    return _first_whole(folder, open_it)
+
+
 def pretrained(name: str) -> models.Generator:
     """A generator that comes with ganlib, from one of the gallery's runs (``examples/gallery/<name>``), on the CPU.
 

@@ -50,7 +50,7 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     return {
         "arguments": {name: _plain(value) for name, value in arguments.items()},
         "players": players,
-        "step": _name(step),
+        "step": name_of(step),
         "images": told | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
         "ran_on": {
             **{package: _version(package) for package in PACKAGES},
@@ -142,11 +142,11 @@ def _plain(value):
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _name(step) -> str:
+def name_of(step) -> str:
     """``ganlib.steps.dcgan_step``; with the arguments that a partial function holds."""
     if isinstance(step, functools.partial):
         held = [*map(repr, step.args), *(f"{k}={v!r}" for k, v in step.keywords.items())]
-        return f"{_name(step.func)}({', '.join(held)})"
+        return f"{name_of(step.func)}({', '.join(held)})"
     named = step if hasattr(step, "__qualname__") else type(step)
     return f"{named.__module__}.{named.__qualname__}"
 

@@ -20,7 +20,9 @@ ORDER = [
     *("featurenets", "distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation"),
     *("digitscore", "stacked", "metrics"),
     *("steps",),
-    *("presets", "history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("config", "rules", "presets"),
+    *("history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("games", "board", "running"),
     *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
