@@ -93,7 +93,9 @@ def train(
     """
     from ganlib import running
 
-    parsed = {name: value for group in (images, networks, game, training, keeping) for name, value in vars(group).items()}
+    parsed = {
+        name: value for group in (images, networks, game, training, keeping) for name, value in vars(group).items()
+    }
     history = running.run(preset=preset, **{name: parsed[name] for name in _given(words)})
     histories = history.values() if isinstance(history, dict) else [history] if history else []
     return INTERRUPTED if any(map(running.interrupted, histories)) else 0
@@ -134,15 +136,19 @@ def _parse(name: str, words: list[str]) -> Callable[[], object] | None:
 
 
 def _in_short(box: str) -> str:
-    """tyro's message about wrong words, a box of many lines, as a sentence."""
-    lines = [line.strip("│|╭╮╰╯+ ").strip() for line in box.splitlines()]
-    lines = [line for line in lines if line]
-    rules = [k for k, line in enumerate(lines) if set(line) <= {"─", "-"}] or [len(lines)]
-    message = " ".join(lines[1 : rules[0]])
-    message = re.sub(r"\[/?\w*\]", "", message.partition(" Got errors:")[0])
-    near = [line.split()[0].rstrip(",") for line in lines[rules[0] :] if line.startswith("--")]
-    hint = f" Did you mean {near[0]}?" if near and "Perhaps" in box else ""
-    return message.rstrip(".") + "." + hint
+    """tyro's message about wrong words, many lines in a box, as a sentence."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    parts: list[list[str]] = [[]]
+    for line in filter(None, lines):
+        if set(line) <= {"─", "-"}:
+            parts.append([])
+        elif not line.startswith("─"):  # that is the title, in the upper border; without borders it is a part
+            parts[-1].append(line)
+    message, *more = parts if "╭" in box else parts[1:]
+    text = re.sub(r"\[/?\w*\]", "", " ".join(message).partition(" Got errors:")[0])
+    text = re.sub(r"no type matching (\S.*?) could be instantiated from \[(.*)\]", r"it takes \1, not \2", text)
+    near = [line.split()[0].rstrip(",") for part in more for line in part if re.match(r"--\w", line)]
+    return text.rstrip(".") + "." + (f" Did you mean {near[0]}?" if near and "Perhaps" in box else "")
 
 
 def _complain(error: object, code: int) -> int:

@@ -19,6 +19,9 @@ class Images:
     classes: tuple[str, ...] = ()
     """only the images of these classes, by name or number"""
 
+    workers: int = 1
+    """threads that decode a folder's images while they are prepared, once"""
+
     n: int | None = None
     """at most so many images, the classes balanced"""
 
@@ -28,8 +31,8 @@ class Images:
     channels: int | None = None
     """1 (grey) or 3 (colour); by itself as the set has it"""
 
-    augment: tuple[Literal["flip"], ...] = ()
-    """flip: mirror reals at random"""
+    augment: tuple[Literal["flip", "translation", "cutout", "colour"], ...] = ()
+    """flip mirrors reals at random; the others change all that the discriminator sees, for small sets"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,9 @@ class Training:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the hardware has it in silicon"""
 
+    processes: int = 1
+    """processes on this machine that share each batch; on CUDA with a device each"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
@@ -195,7 +201,7 @@ LENGTH = ("epochs", "steps", "seconds")
 # What may be given anew when a run goes on, without being another run.
 FREE = {
     *LENGTH,
-    *("data_root", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
+    *("data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
     *("print_every", "snapshot_every", "score_every", "checkpoint_every"),
 }
 
@@ -203,4 +209,6 @@ FREE = {
 def changed(config: Config) -> dict:
     """The settings of ``config`` that are not the default, in JSON's types."""
     plain = Config()
-    return {f.name: getattr(config, f.name) for f in fields(Config) if getattr(config, f.name) != getattr(plain, f.name)}
+    return {
+        f.name: getattr(config, f.name) for f in fields(Config) if getattr(config, f.name) != getattr(plain, f.name)
+    }

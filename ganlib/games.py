@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganlib import checkpoint, data, models, steps, variants
+from ganlib.augment import augmented
 from ganlib.config import LOSSES, Config
 from ganlib.featurenets import cifar_net
 from ganlib.imageset import ImageSet
@@ -43,7 +44,8 @@ def load_images(config: Config) -> ImageSet:
     if config.architecture == "pooled":
         size, channels = 28, 1
     n = None if config.classes else config.n
-    images = data.load(config.dataset, image_size=size, channels=channels, n=n, root=config.data_root)
+    where = dict(root=config.data_root, workers=config.workers)
+    images = data.load(config.dataset, image_size=size, channels=channels, n=n, **where)
     if config.classes:
         named = (c if c in images.classes or not c.isdecimal() else int(c) for c in config.classes)
         images = images.of_class(*named)
@@ -73,7 +75,8 @@ def players(config: Config, fresh: bool = True) -> GAN:
         OSError: if a file cannot be read.
     """
     config = settle(config)
-    size, z_dim, g_seed, d_seed = (config.image_size, config.channels), config.z_dim, 2 * config.seed, 2 * config.seed + 1
+    size, z_dim = (config.image_size, config.channels), config.z_dim
+    g_seed, d_seed = 2 * config.seed, 2 * config.seed + 1
     if None in size:
         raise ValueError("These settings leave open how large the images are; take those of games.fitted(...).")
     if config.architecture == "pooled":
@@ -85,6 +88,7 @@ def players(config: Config, fresh: bool = True) -> GAN:
         base, norm = config.base, config.norm
         generator = models.dcgan_generator(*size, config.g_width, z_dim, base=base, seed=g_seed)
         discriminator = models.dcgan_discriminator(*size, config.d_width, base=base, norm=norm, seed=d_seed)
+    augmented(discriminator, [kind for kind in config.augment if kind != "flip"])
     if fresh and config.generator:
         start_from(generator, config.generator, "ema_generator")
     if fresh and config.discriminator:
@@ -154,12 +158,12 @@ def step_named(name: str) -> Callable:
     try:
         title, arguments = STEP_NAME.match(name).groups()
         if title not in known:
-            raise KeyError(title)
+            raise ValueError(title)
         call = ast.parse(f"f({arguments or ''})", mode="eval").body
         own = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
         if call.args or None in own:
-            raise KeyError(title)
-    except (AttributeError, KeyError, SyntaxError, ValueError) as error:
+            raise ValueError(title)
+    except (AttributeError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"Its training step, {name}, is none of ganlib.steps: go on with it where it is written, with "
             "fit(..., resume=True)."

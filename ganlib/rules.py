@@ -13,7 +13,9 @@ from ganlib.config import FREE, LENGTH, LOSSES, Config
 
 ONE_IMAGE = ("wgan-gp", "rpgan")  # their penalties are of each image for itself, which BatchNorm mixes
 AT_LEAST = {
-    **dict.fromkeys(("n", "z_dim", "g_width", "d_width", *("epochs", "steps", "n_critic", "batch_size")), 1),
+    **dict.fromkeys(
+        ("n", "z_dim", "g_width", "d_width", *("epochs", "steps", "n_critic", "batch_size", "processes", "workers")), 1
+    ),
     **dict.fromkeys(("print_every", "snapshot_every", "checkpoint_every"), 1),
     **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "ema_decay", "seed"), 0),
     **{"image_size": 8, "base": 2},
@@ -101,6 +103,10 @@ def check(config: Config) -> Config:
         raise ValueError("dataset=folder needs the folder or archive of images: data_root=PATH.")
     if config.allow_changes and config.resume_path is None:
         raise ValueError("allow_changes is for a run that is gone on with: give resume_path=RUN as well.")
+    if config.batch_size % config.processes:
+        raise ValueError(
+            f"processes={config.processes} cannot share batch_size={config.batch_size} equally: take a multiple of it."
+        )
     _check_loss(config)
     _check_architecture(config)
     return config

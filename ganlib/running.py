@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ganlib import board, checkpoint, data, durable, film, games, models, resuming, runtime, settings, viz
+from ganlib import board, checkpoint, data, durable, film, games, models, parallel, resuming, runtime, settings, viz
 from ganlib.config import FREE, LENGTH, Config
 from ganlib.history import History
 from ganlib.imageset import ImageSet
@@ -79,7 +79,7 @@ class _Job:
     folder: Path | None
     score: Callable[[nn.Module], dict[str, float]] | None
     resume: bool = False
-    options: Config = field(default_factory=Config)  # dry_run, tensorboard, allow_changes
+    options: Config = field(default_factory=Config)  # dry_run, tensorboard, processes, allow_changes
 
 
 def _begin(config: Config) -> History | dict[str, History] | None:
@@ -118,8 +118,8 @@ def _go_on(given: dict) -> History | dict[str, History] | None:
     now = change(before, given)
     if (changes := differences(before, now)) and not allow:
         raise ValueError(
-            f"The run in '{folder}' had other settings: {' '.join(changes)} Leave them as they were, or allow_changes=True "
-            "to go on with the new ones."
+            f"The run in '{folder}' had other settings: {' '.join(changes)} Leave them as they were, or go on with the "
+            "new ones: allow_changes=True."
         )
     if now.tensorboard:
         board.check()
@@ -133,8 +133,8 @@ def _from_program(folder: Path, about: dict, given: dict) -> _Job:
     if wrong := sorted(given.keys() - OF_A_PROGRAM):
         change(Config(), {wrong[0]: given[wrong[0]]})  # it may not even be a setting
         raise ValueError(
-            f"{wrong[0]} cannot be given here: the run in '{folder}' was begun by fit in a program or a notebook; change "
-            "it there."
+            f"{wrong[0]} cannot be given here: the run in '{folder}' was begun by fit in a program or a notebook; "
+            "change it there."
         )
     now = change(Config(), given)
     gan, arguments = resuming.rebuild(folder)
@@ -142,13 +142,15 @@ def _from_program(folder: Path, about: dict, given: dict) -> _Job:
     wanted = dict(image_size=there["shape"][-1], channels=there["shape"][0], n=there["count"], split=there["split"])
     try:
         name = given.get("dataset", there["name"])
-        images = data.load(name, root=now.data_root, **{k: v for k, v in wanted.items() if v is not None})
+        images = data.load(
+            name, root=now.data_root, workers=now.workers, **{k: v for k, v in wanted.items() if v is not None}
+        )
         if settings.fingerprint(images.pixels) != there["fingerprint"]:
             raise ValueError(f"What '{name}' gives has other pixels.")
     except (TypeError, ValueError, FileNotFoundError) as error:
         raise ValueError(
-            f"The images of the run in '{folder}' ({there['count']:,} of '{there['name']}') were not found: {error} Go on "
-            "where it was begun, or give them: dataset=PATH."
+            f"The images of the run in '{folder}' ({there['count']:,} of '{there['name']}') were not found: {error} "
+            "Go on where it was begun, or give them: dataset=PATH."
         ) from error
     print(images)
     for name in ("batch_size", "ema_decay", "seed", "device", "precision", "checkpoint_every"):
@@ -171,7 +173,7 @@ def _keep_the_past(arguments: dict, about: dict, steps: list[int]) -> None:
     """Let snapshots and scores be after the same steps as they were, as far as the run in hand has got."""
     done = steps[-1] if steps else 0
     for name in ("snapshot_at", "score_at"):
-        had, has = resuming.steps_of(about["arguments"][name]), arguments[name]
+        had, has = about["arguments"][name], arguments[name]
         past = {step for step in had if step <= done}
         if past != {step for step in has if step <= done}:
             arguments[name] = sorted(past | {step for step in has if step > done})
@@ -185,9 +187,15 @@ def _make(job: _Job) -> History | None:
     asked = job.config and asdict(replace(job.config, resume_path=None, allow_changes=False, out=str(folder)))
     how = dict(out=folder, resume=job.resume, allow_changes=job.options.allow_changes, made_from=asked)
     try:
-        watching = board.board(folder / "tensorboard") if job.options.tensorboard else contextlib.nullcontext()
-        with watching as watch:
-            history = fit(job.gan, job.step, job.images, **job.arguments, **how, score=job.score, watch=watch)
+        with contextlib.ExitStack() as stack:
+            step, watch = job.step, None
+            if job.options.tensorboard:
+                watch = stack.enter_context(board.board(folder / "tensorboard"))
+            if job.options.processes > 1:
+                where = runtime.device(job.arguments["device"])
+                stack.enter_context(parallel.followers(job.config, where, folder, job.resume))
+                step = parallel.together(job.gan, step)
+            history = fit(job.gan, step, job.images, **job.arguments, **how, score=job.score, watch=watch)
     except BaseException:
         with contextlib.suppress(OSError):
             folder.rmdir()  # a folder in which nothing came about
@@ -285,12 +293,15 @@ def _plain_name(name: str) -> str:
 def _read(path: Path) -> dict:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(about, dict) or not {"arguments", "step", "images"} <= about.keys():
-            raise ValueError(path)
+        for name in ("snapshot_at", "score_at"):
+            about["arguments"][name] = resuming.steps_of(about["arguments"][name])
+            any(step < 0 for step in about["arguments"][name])  # steps they are, or it is an error
+        if not {"step", "images"} <= about.keys():
+            raise KeyError(path)
         return about
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"There is no run in '{path.parent}': '{path.name}' is missing.") from error
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is damaged: it does not say what the run was.") from error
 
 
@@ -299,5 +310,3 @@ def _stored(path: Path, pick: Callable[[dict], dict]) -> Config:
         return from_json(pick(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"'{path}' is damaged, or of another version: {error}") from error
-
-

@@ -23,7 +23,7 @@ ORDER = [
     *("steps",),
     *("config", "rules", "presets"),
     *("history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
-    *("games", "board", "running"),
+    *("games", "board", "parallel", "running"),
     *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
