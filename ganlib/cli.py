@@ -28,11 +28,10 @@ SETTINGS = [field.name for field in fields(Config)]
 
 
 class Command(NamedTuple):
-    """A command: where its function is, what it is for, and whether what it must be given comes without flags."""
+    """A command: where its function is, and what it is for."""
 
     function: str
     summary: str
-    positional: bool = False
 
 
 COMMANDS = {
@@ -123,7 +122,6 @@ def _parse(name: str, words: list[str]) -> Callable[[], object] | None:
         return functools.partial(function, *args, **kwargs)
 
     how = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
-    how += (tyro.conf.PositionalRequiredArgs,) if command.positional else ()
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):

@@ -144,11 +144,11 @@ class Keeping:
     print_every: int = 100
     """steps between two lines, where the output is no terminal"""
 
-    snapshot_every: int = 200
-    """steps between two pictures of the same z"""
+    snapshot_every: int | None = None
+    """steps between two pictures of the same z, the film's frames (a fiftieth of the run)"""
 
-    score_every: int = 1000
-    """steps between two scores; 0 for none"""
+    score_every: int | None = None
+    """steps between two scores (a tenth of the run); 0 for none"""
 
     checkpoint_every: int = 1000
     """steps between two checkpoints"""
@@ -198,10 +198,11 @@ LOSSES = {
 }
 LENGTH = ("epochs", "steps", "seconds")
 
-# What may be given anew when a run goes on, without being another run.
+# What may be given anew when a run goes on, without being another run. (Whether the images are still the same is seen
+# in their pixels.)
 FREE = {
     *LENGTH,
-    *("data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
+    *("dataset", "data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
     *("print_every", "snapshot_every", "score_every", "checkpoint_every"),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import math
 import os
 import re
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from ganlib.rules import settle
 from ganlib.steps import GAN
 
 UNTIL_TIME_IS_UP = 10**6  # steps
+FIRST_MINUTES = 5000  # steps that a run is taken to have, for its pictures and scores, where only its time is known
 EPOCHS = 10  # where nothing says how long
 N_SCORED = {"digits": 1000, "colours": 2000}  # samples, so few that it takes seconds
 FEWEST_REALS = 128  # half of them are the floor, and the nets have 64 features
@@ -179,19 +179,22 @@ def steps_to_make(config: Config, images: ImageSet) -> int:
     if config.epochs is None and config.seconds is not None:
         return UNTIL_TIME_IS_UP
     per_epoch = len(images) // config.batch_size
-    return max(1, math.ceil((config.epochs or EPOCHS) * per_epoch / (settle(config).n_critic or 1)))
+    return max(1, -(-(config.epochs or EPOCHS) * per_epoch // (settle(config).n_critic or 1)))
 
 
 def fit_arguments(config: Config, images: ImageSet) -> dict:
     """What :func:`ganlib.train.fit` takes besides players, step, images, a score and a folder."""
     made = steps_to_make(config, images)
+    length = FIRST_MINUTES if made == UNTIL_TIME_IS_UP else made
+    snapshot_every = config.snapshot_every or max(1, length // 50)
+    score_every = max(1, length // 10) if config.score_every is None else config.score_every
     names = ("seconds", "batch_size", "ema_decay", "checkpoint_every", "seed", "device", "precision", "print_every")
     return {
         **{name: getattr(config, name) for name in names},
         "steps": made,
         "flip": "flip" in config.augment,
-        "snapshot_at": range(0, made + 1, config.snapshot_every),
-        "score_at": range(0, made + 1, config.score_every) if config.score_every else (),
+        "snapshot_at": range(0, made + 1, snapshot_every),
+        "score_at": range(0, made + 1, score_every) if score_every else (),
     }
 
 

@@ -41,10 +41,12 @@ def followers(config: Config, where: torch.device, folder: Path, resume: bool) -
         resume: whether the run goes on from what is there.
 
     Raises:
-        ValueError: if there are fewer cards than processes.
+        ValueError: if there are fewer cards than processes, or the device is no kind for this.
         ChildProcessError: if one of them ended by itself.
     """
     n = config.processes
+    if where.type == "mps":
+        raise ValueError(f"processes={n} can share a batch on CPU or CUDA, not on MPS: take one of them as device.")
     if where.type == "cuda" and torch.cuda.device_count() < n:
         raise ValueError(f"processes={n} need a CUDA device each, but there are {torch.cuda.device_count()}.")
     context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()

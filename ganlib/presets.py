@@ -30,7 +30,7 @@ CIFAR10 = Config(
 CIFAR10_SHORT = replace(CIFAR10, batch_size=16, g_lr=5e-4, ema_decay=0.99, steps=8000, seconds=None)
 
 # Notebook 01: its run, and the pair of many tutorials beside it.
-MNIST = replace(DEMO, epochs=20, steps=None, seconds=None, score_every=1000)
+MNIST = replace(DEMO, epochs=20, steps=None, seconds=None, snapshot_every=None, score_every=None)
 MNIST_POOLED = Config(architecture="pooled", z_dim=100, batch_size=200, epochs=30)
 
 # Notebook 03: five games at equal time, each with the settings of its paper, on narrow networks.

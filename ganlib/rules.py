@@ -20,7 +20,7 @@ AT_LEAST = {
     **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "ema_decay", "seed"), 0),
     **{"image_size": 8, "base": 2},
 }
-BELOW = {"ema_decay": 1, "seed": 2**30}
+BELOW = {"ema_decay": 1, "seed": 2**30, "image_size": 2**15} | dict.fromkeys(("z_dim", "g_width", "d_width"), 2**20)
 ABOVE_0 = ("g_lr", "d_lr", "clip_value", "seconds")
 
 

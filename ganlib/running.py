@@ -28,7 +28,7 @@ N_SAMPLES = 100
 RUN_FILES = ("config.json", "classes.json", "checkpoints", "model.json")
 
 # What can be given for a run that was begun by ``fit`` in a program, of which not all can be rebuilt.
-OF_A_PROGRAM = {*FREE - {"epochs", "tensorboard"}, "dataset", "batch_size", "ema_decay", "seed", "device", "precision"}
+OF_A_PROGRAM = {*FREE - {"epochs"}, "batch_size", "ema_decay", "seed", "device", "precision"}
 
 
 def run(*, preset: str | None = None, **given) -> History | dict[str, History] | None:
@@ -69,6 +69,7 @@ class _Job:
         folder: of the run; None for one that is yet to be chosen.
         score: for ``fit``.
         resume: whether to go on with what is in ``folder``.
+        options: of which dry_run, tensorboard, processes and allow_changes are looked at.
     """
 
     config: Config | None
@@ -79,7 +80,7 @@ class _Job:
     folder: Path | None
     score: Callable[[nn.Module], dict[str, float]] | None
     resume: bool = False
-    options: Config = field(default_factory=Config)  # dry_run, tensorboard, processes, allow_changes
+    options: Config = field(default_factory=Config)
 
 
 def _begin(config: Config) -> History | dict[str, History] | None:
@@ -98,34 +99,40 @@ def _from_config(config: Config, folder: Path | None = None, resume: bool = Fals
     images = games.load_images(config)
     print(images)
     whole = games.fitted(config, images)
-    score = games.score_for(images) if config.score_every else None
-    if config.score_every and score is None:
+    score = None if config.score_every == 0 else games.score_for(images)
+    if config.score_every != 0 and score is None:
         print("No score: only MNIST's digits and colour pictures, 128 or more, can be judged here.")
     gan, arguments = games.players(whole, fresh=not resume), games.fit_arguments(whole, images)
+    arguments |= {"score_at": ()} if score is None else {}
     folder = folder or (Path(config.out) if config.out is not None else None)
     return _Job(config, images, gan, games.step(whole), arguments, folder, score, resume, config)
 
 
 def _go_on(given: dict) -> History | dict[str, History] | None:
-    folder, allow = Path(given["resume_path"]), given.get("allow_changes", False)
+    folder = Path(given["resume_path"])
     if (folder / "classes.json").is_file():
-        config = change(_stored(folder / "classes.json", lambda plain: plain), given)
-        return _each_class(config, folder)
+        before = _stored(folder / "classes.json", lambda plain: plain)
+        return _each_class(_changed(folder, before, given), folder, given)
     about = _read(folder / "config.json")
     if "config" not in about:
         return _make(_from_program(folder, about, given))
     before = _stored(folder / "config.json", lambda plain: plain["config"])
-    now = change(before, given)
-    if (changes := differences(before, now)) and not allow:
-        raise ValueError(
-            f"The run in '{folder}' had other settings: {' '.join(changes)} Leave them as they were, or go on with the "
-            "new ones: allow_changes=True."
-        )
+    now = _changed(folder, before, given)
     if now.tensorboard:
         board.check()
     job = _from_config(now, folder, resume=True)
     _keep_the_past(job.arguments, about, checkpoint.steps_in(folder))
     return _make(job)
+
+
+def _changed(folder: Path, before: Config, given: dict) -> Config:
+    now = change(before, given)
+    if (changes := differences(before, now)) and not now.allow_changes:
+        raise ValueError(
+            f"The run in '{folder}' had other settings: {' '.join(changes)} Leave them as they were, or go on with the "
+            "new ones: allow_changes=True."
+        )
+    return now
 
 
 def _from_program(folder: Path, about: dict, given: dict) -> _Job:
@@ -219,7 +226,7 @@ def _draw(gan: GAN, history: History, folder: Path) -> None:
     z = torch.randn(N_SAMPLES, gan.z_dim, generator=runtime.rng(7))
     viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
     if history.snapshots:
-        film.save_gif(film.frames_of(history, FRAMES), folder / "training.gif", fps=8, hold_last=2, scale=2)
+        film.save_gif(film.frames_of(history, FRAMES), folder / "training.gif", fps=8, hold_last=2)
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     for name in ("samples.png", "training.gif", "curves.png", "checkpoints"):
         if (folder / name).exists():
@@ -248,8 +255,11 @@ def _tell(job: _Job) -> None:
     print("Nothing was done, as this is a dry run.")
 
 
-def _each_class(config: Config, folder: Path | None = None) -> dict[str, History] | None:
-    """A run for each class, one after the other, in folders named after them; with ``folder``, going on with those."""
+def _each_class(config: Config, folder: Path | None = None, given: dict | None = None) -> dict[str, History] | None:
+    """A run for each class, one after the other, in folders named after them.
+
+    With ``folder`` it goes on with those that are there, and with what was ``given`` for all of them.
+    """
     there = games.load_images(replace(config, n=None))
     if not there.classes:
         raise ValueError(f"'{there.name}' has no labels, so no pair for each class; put each class in a folder.")
@@ -267,8 +277,8 @@ def _each_class(config: Config, folder: Path | None = None) -> dict[str, History
         one = _share(config, name, len(names))
         place = (folder or Path("runs")) / _plain_name(name)
         if resume and (place / "config.json").is_file():
-            again = {key: getattr(one, key) for key in (*LENGTH, "allow_changes", "dry_run")}
-            history = run(resume_path=place, **again)
+            anew = {*LENGTH, *given} - {"resume_path", "architecture", "classes"}
+            history = run(resume_path=place, **{key: getattr(one, key) for key in anew})
         else:
             history = _make(_from_config(replace(one, resume_path=None, allow_changes=False), place))
         if history is not None:

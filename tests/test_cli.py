@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -90,6 +91,7 @@ WRONG = [
     (["train", "--device", "tpu"], "no device 'tpu' here"),
     (["train", "--channels", "4"], "--channels 4"),
     (["train", "--image-size", "4"], "--image-size 4"),
+    (["train", "--z-dim", "99999999999"], "--z-dim 9+, but must be .* below"),
     (["train", "--dataset", "cifra10"], "cifra10"),
     (["train", "--dataset", "no/such/folder"], "no/such/folder"),
     (["train", "--dataset", "folder"], "--data-root"),
@@ -336,7 +338,8 @@ def test_a_process_that_is_interrupted_ends_with_130_and_goes_on(tmp_path):
 def test_a_command_is_one_line_in_the_table(monkeypatch, tmp_path):
     """What the modules of other commands look like: plain functions with typed keyword parameters."""
     (tmp_path / "some_commands.py").write_text(
-        "from pathlib import Path\n"
+        "from pathlib import Path\nfrom typing import Annotated\nimport tyro\n"
+        "def show(run: Annotated[Path, tyro.conf.Positional]):\n    print(run)\n"
         "def paint(run: Path, *, num: int = 64, seed: int = 0) -> None:\n"
         '    """Paint.\n\n    Args:\n        run: the folder.\n        num: how many.\n        seed: of z.\n    """\n'
         "    if num < 1:\n        raise ValueError(f'num={num}, but must be at least 1.')\n"
@@ -344,11 +347,20 @@ def test_a_command_is_one_line_in_the_table(monkeypatch, tmp_path):
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(cli.COMMANDS, "paint", cli.Command("some_commands:paint", "paint pictures"))
-    monkeypatch.setitem(cli.COMMANDS, "show", cli.Command("some_commands:paint", "paint pictures", positional=True))
+    monkeypatch.setitem(cli.COMMANDS, "show", cli.Command("some_commands:show", "show a run"))
     assert told(["paint", "--run", "x", "--num", "3"]) == (0, "x 3 0\n", "")
-    assert told(["show", "x"]) == (0, "x 64 0\n", "")
+    assert told(["show", "x"]) == (0, "x\n", "")
     code, out, err = told(["paint", "--run", "x", "--num", "0"])
     assert (code, err) == (2, "ganlib: num=0, but must be at least 1.\n")
     code, out, err = told(["paint"])
     assert code == 2 and "--run" in err and len(err.splitlines()) == 1
     assert "how many" in told(["paint", "--help"])[1]
+
+
+def test_the_lines_of_the_readme_are_understood(monkeypatch):
+    seen = []
+    monkeypatch.setattr(running, "run", lambda **given: seen.append(given))
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("ganlib train ")]
+    for line in lines:
+        assert told(shlex.split(line)[1:]) == (0, "", "")
+    assert len(seen) > 2 and seen[0]["dataset"] == "path/to/photos" and seen[0]["image_size"] == 64

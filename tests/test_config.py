@@ -88,6 +88,7 @@ def test_differences_are_those_that_make_another_run():
         ({"ema_decay": 1.0}, "ema_decay=1.0, but must be at least 0 and below 1"),
         ({"ema_decay": math.nan}, "ema_decay=nan"),
         ({"seed": 2**30}, "below 1,073,741,824"),
+        ({"g_width": 10**20}, "g_width=10{20}, but must be at least 1 and below 1,048,576"),
         ({"g_lr": 0.0}, "g_lr=0.0, but must be above 0"),
         ({"d_lr": math.inf}, "d_lr=inf"),
         ({"seconds": -1.0}, "seconds=-1.0"),

@@ -169,6 +169,10 @@ def test_the_rest_is_what_fit_takes():
         tiny(steps=9, snapshot_every=4, score_every=0, precision="fp32", ema_decay=0.5, seed=3), images
     )
     assert (arguments["snapshot_at"], arguments["score_at"]) == (range(0, 10, 4), ())
+    usual = games.fit_arguments(tiny(steps=500), images)
+    assert (usual["snapshot_at"], usual["score_at"]) == (range(0, 501, 10), range(0, 501, 50))
+    assert games.fit_arguments(tiny(steps=3), images)["snapshot_at"] == range(4)
+    assert games.fit_arguments(tiny(seconds=9.0), images)["snapshot_at"].step == 100
     assert (arguments["precision"], arguments["ema_decay"], arguments["seed"]) == ("fp32", 0.5, 3)
 
 

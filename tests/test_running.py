@@ -368,6 +368,8 @@ def test_a_pair_for_each_class(made, tmp_path, capsys):
     assert checkpoint.steps_in(tmp_path / "runs" / "square") == [3]
     assert cli.main(["train", "--resume-path", str(tmp_path / "runs"), "--steps", "8"]) == 0
     assert [run.history.steps for run in made[2:]] == [4, 4]
+    assert cli.main(["train", "--resume-path", str(tmp_path / "runs"), "--g-lr", "0.5"]) == 2
+    assert "--g-lr was 0.0002 and is 0.5 now" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "runs" / "square")  # as if it had been interrupted before
     assert cli.main(["train", "--resume-path", str(tmp_path / "runs")]) == 0
     assert [run.history.steps for run in made[4:]] == [4, 4]
