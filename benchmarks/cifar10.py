@@ -12,32 +12,32 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from ganlib import runtime
+from ganlib import games, runtime
+from ganlib.config import Config, changed
 from ganlib.data import load
 from ganlib.featurenets import cifar_net
 from ganlib.metrics import score
-from ganlib.presets import CIFAR10_SHORT, Recipe
+from ganlib.presets import CIFAR10_SHORT
 from ganlib.steps import dcgan_step
 from ganlib.train import fit
 
 ENTRANTS = {
-    "example": Recipe(image_size=64, channels=3, z_dim=100, g_width=64, d_width=64, batch_size=64, ema_decay=0),
+    "example": Config(image_size=64, channels=3, z_dim=100, g_width=64, d_width=64, batch_size=64, ema_decay=0),
     "ours": CIFAR10_SHORT,
 }
 FOLDER = Path("runs/cifar10-race")
 
 
-def race(name: str, recipe: Recipe, moments: list[int], precision: str) -> list[dict]:
+def race(name: str, recipe: Config, moments: list[int], precision: str) -> list[dict]:
     """Train one entrant; a judgement after each of so many real images: of the running average, and without it."""
     at_moment = {moment: FOLDER / f"{name}-{moment}.json" for moment in moments}
     if to_come := [moment for moment, path in at_moment.items() if not path.exists()]:
-        images, real, gan = load("cifar10", image_size=recipe.image_size), load("cifar10"), recipe.build(seed=0)
-        how = {"batch_size": recipe.batch_size, "ema_decay": recipe.ema_decay, "flip": recipe.flip}
+        images, real, gan = load("cifar10", image_size=recipe.image_size), load("cifar10"), games.players(recipe)
+        how = {"batch_size": recipe.batch_size, "ema_decay": recipe.ema_decay, "flip": "flip" in recipe.augment}
         how |= {"precision": precision, "out": FOLDER / name, "resume": True}
         for moment in to_come:
             history = fit(gan, dcgan_step, images, steps=moment // recipe.batch_size, **how)
@@ -46,7 +46,7 @@ def race(name: str, recipe: Recipe, moments: list[int], precision: str) -> list[
                 "images": moment,
                 "steps": gan.steps_done,
                 "seconds": round(history.seconds, 1),
-                "recipe": asdict(recipe),
+                "recipe": changed(recipe),
                 "data": real.source,
                 "precision": history.precision,
                 "threads": torch.get_num_threads(),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
+from ganlib import games
+from ganlib.config import Config
 from ganlib.data import load
 from ganlib.metrics import score_digits
-from ganlib.presets import DEMO, PLAIN, Recipe
+from ganlib.presets import DEMO, PLAIN
 from ganlib.steps import dcgan_step
 from ganlib.train import fit
 
@@ -14,10 +17,10 @@ N_IMAGES = 5000
 N_SAMPLES = 5000
 
 
-def run(recipe: Recipe, seed: int, seconds: float) -> dict:
+def run(recipe: Config, seed: int, seconds: float) -> dict:
     """Train ``recipe`` for ``seconds`` seconds on 5,000 real digits and score 5,000 samples."""
     images = load("mnist", n=N_IMAGES)
-    gan = recipe.build(seed)
+    gan = games.players(games.fitted(replace(recipe, seed=seed), images))
     history = fit(
         gan,
         dcgan_step,

@@ -6,11 +6,11 @@ python examples/cifar10.py --minutes 60
 import argparse
 import json
 import platform
-from dataclasses import asdict
 
 import torch
 
-from ganlib import checkpoint, film, runtime, viz
+from ganlib import checkpoint, film, games, runtime, viz
+from ganlib.config import changed
 from ganlib.data import load
 from ganlib.featurenets import cifar_net
 from ganlib.metrics import memorisation, score
@@ -37,7 +37,7 @@ def main() -> None:
     def glance(generator):
         return score(generator, images, net, n=2000, metrics=("fd",)).numbers()
 
-    gan = CIFAR10.build(seed=0)
+    gan = games.players(CIFAR10)
     history = fit(
         gan,
         dcgan_step,
@@ -45,7 +45,7 @@ def main() -> None:
         steps=args.steps,
         seconds=60 * args.minutes,
         batch_size=CIFAR10.batch_size,
-        flip=CIFAR10.flip,
+        flip="flip" in CIFAR10.augment,
         ema_decay=CIFAR10.ema_decay,
         snapshot_at=film_steps(args.steps),
         score=glance,
@@ -67,7 +67,7 @@ def main() -> None:
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {
         "data": images.source,
-        "recipe": asdict(CIFAR10),
+        "recipe": changed(CIFAR10),
         "steps": history.steps,
         "seconds": round(history.seconds, 1),
         "images_seen": history.steps * CIFAR10.batch_size,

@@ -5,12 +5,12 @@ python examples/demo.py
 
 import json
 import platform
-from dataclasses import asdict
 
 import torch
 
-from ganlib import checkpoint, film, runtime, viz
+from ganlib import checkpoint, film, games, runtime, viz
 from ganlib.budget import budget
+from ganlib.config import changed
 from ganlib.data import load
 from ganlib.metrics import score_digits
 from ganlib.presets import DEMO
@@ -28,7 +28,7 @@ def main(out: str = "runs/demo") -> None:
     def glance(generator):  # a rough score, quick enough to show while training
         return score_digits(generator, images, n=min(1000, cfg.n_samples)).numbers()
 
-    gan = DEMO.build(seed=0)
+    gan = games.players(games.fitted(DEMO, images))
     history = fit(
         gan,
         dcgan_step,
@@ -50,7 +50,7 @@ def main(out: str = "runs/demo") -> None:
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {
         "data": images.source,
-        "recipe": asdict(DEMO),
+        "recipe": changed(DEMO),
         "steps": history.steps,
         "seconds": round(history.seconds, 1),
         "processor": runtime.processor(),

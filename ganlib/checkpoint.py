@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -69,8 +70,16 @@ def resume(gan: GAN, folder: str | os.PathLike) -> None:
         FileNotFoundError: if there is no checkpoint in ``folder``.
         ValueError: if it is damaged or the players are others.
     """
-    tensors, facts = _first_whole(folder, read)
-    state.restore(gan, tensors, facts)
+    state.restore(gan, *newest(folder))
+
+
+def newest(folder: str | os.PathLike) -> tuple[Tensors, dict]:
+    """What :func:`read` reads of ``folder``, or of the newest whole checkpoint of the run in it.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read`.
+    """
+    return _first_whole(folder, read)
 
 
 def write(folder: Path, tensors: Tensors, facts: dict) -> None:
@@ -139,6 +148,27 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
     return _first_whole(folder, lambda there: _generator(there, name))
 
 
+def read_network(folder: str | os.PathLike, name: str) -> dict[str, Tensor]:
+    """The weights of one network of a checkpoint, by name, of any shape, on the CPU.
+
+    Args:
+        folder: as in :func:`load_generator`.
+        name: ``"generator"``, ``"ema_generator"`` or ``"discriminator"``.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint in ``folder``.
+        ValueError: if it is damaged, or has no such network.
+    """
+
+    def open_it(there: Path) -> dict[str, Tensor]:
+        hashes = _about(there)["sha256"]
+        if name not in hashes:
+            raise ValueError(f"The checkpoint in '{there}' has no {name}; there are: {', '.join(sorted(hashes))}.")
+        return _load(there, name, hashes)
+
+    return _first_whole(folder, open_it)
+
+
 def pretrained(name: str) -> models.Generator:
     """A generator that comes with ganlib, from one of the gallery's runs (``examples/gallery/<name>``), on the CPU.
 
@@ -170,7 +200,8 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file '{path}'.")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of unusual pickles: what matters of them is said below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever it is, the file is not one of weights
         raise ValueError(
             f"'{path}' was refused: it is damaged, or holds more than weights, and opening it could run a stranger's "

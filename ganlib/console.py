@@ -6,6 +6,9 @@ import contextlib
 import signal
 import sys
 import threading
+import time
+
+from tqdm import tqdm
 
 
 @contextlib.contextmanager
@@ -54,7 +57,52 @@ class _NotebookLine:
         """Nothing is held back."""
 
 
-def bar_file(progress: bool):
-    """Where the progress bar goes: a line of its own in a notebook, stderr elsewhere."""
+class Lines:
+    """Plain lines in a bar's place: one every so many steps, and one at the last, with the rate and the time left.
+
+    Attributes:
+        total: steps that there will be.
+        n: steps made.
+    """
+
+    def __init__(self, total: int, initial: int, every: int):
+        self.total, self.n, self.every = total, initial, every
+        self._values: dict[str, str] = {}
+        self._begun, self._first = time.perf_counter(), initial
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Nothing is left open."""
+
+    def set_postfix(self, values: dict[str, str], refresh: bool = False) -> None:
+        """Note what the next line is to show besides."""
+        self._values = values
+
+    def update(self) -> None:
+        """A step was made."""
+        self.n += 1
+        if self.n % self.every and self.n < self.total:
+            return
+        rate = (self.n - self._first) / max(1e-9, time.perf_counter() - self._begun)
+        left = tqdm.format_interval(max(0, self.total - self.n) / rate)
+        told = [f"step {self.n:,} of {self.total:,}", f"{rate:.3g} a second", f"{left} left"]
+        print(" · ".join([*told, *(f"{name} {value}" for name, value in self._values.items())]), flush=True)
+
+
+def bar(progress: bool, total: int, initial: int, print_every: int | None) -> tqdm | Lines:
+    """What shows how far a run is: a line that is rewritten in a notebook, a bar on stderr elsewhere.
+
+    Args:
+        progress: whether to show anything.
+        total, initial: steps that there will be, and that were made before.
+        print_every: steps between two plain lines, where neither a notebook nor a terminal is there to show a bar; None
+            for a bar all the same.
+    """
     kernel = sys.modules.get("ipykernel.kernelapp")
-    return _NotebookLine() if progress and kernel and kernel.IPKernelApp.initialized() else sys.stderr
+    notebook = bool(progress and kernel and kernel.IPKernelApp.initialized())
+    if progress and print_every and not notebook and not sys.stderr.isatty():
+        return Lines(total, initial, print_every)
+    file = _NotebookLine() if notebook else sys.stderr
+    return tqdm(total=total, initial=initial, unit="step", file=file, disable=not progress, mininterval=0.5)

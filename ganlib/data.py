@@ -33,6 +33,7 @@ def load(
     root: str | os.PathLike | None = None,
     download: bool = True,
     seed: int = 0,
+    workers: int = 1,
 ) -> ImageSet:
     """Load an image set by name, or any folder or archive of images by its path.
 
@@ -55,6 +56,7 @@ def load(
         root: a data root to look in first; for ``"folder"`` the folder or archive itself.
         download: False never touches the network.
         seed: of the choice of ``n``, and of ``"fake"``.
+        workers: threads that decode the pictures of a folder or an archive when they are prepared.
 
     Returns:
         an ImageSet; its ``source`` says what was found.
@@ -66,7 +68,7 @@ def load(
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels is {channels}, but must be 1 (grey) or 3 (colour).")
-    for what, value in (("image_size", image_size), ("n", n)):
+    for what, value in (("image_size", image_size), ("n", n), ("workers", workers)):
         if value is not None and value < 1:
             raise ValueError(f"{what} is {value}, but must be at least 1.")
 
@@ -78,7 +80,7 @@ def load(
         _check_split(key, split)
         images = _climb(key, split, image_size, channels, root, download)
     else:
-        images = _from_path(_find_path(name, key, root), split, image_size, channels)
+        images = _from_path(_find_path(name, key, root), split, image_size, channels, workers)
     return images.take(n, seed) if n is not None and n < len(images) else images
 
 
@@ -113,11 +115,11 @@ def _climb(key: str, split: str, image_size, channels, root, download: bool) -> 
     return prepare(recipe.stand_in(split))
 
 
-def _from_path(path: Path, split: str, image_size, channels) -> ImageSet:
+def _from_path(path: Path, split: str, image_size, channels, workers: int) -> ImageSet:
     name = path.resolve().name
     title = next((name[: -len(e)] for e in folders.ARCHIVES if name.lower().endswith(e)), name)
     where = f"{'archive' if path.is_file() else 'folder'} {name}"
-    source = Source(where, folders.stamp(path), lambda size, c: folders.open_pictures(path, split, size, c))
+    source = Source(where, folders.stamp(path), lambda size, c: folders.open_pictures(path, split, size, c, workers))
     # Two folders of one name must not share what is kept.
     place = hashlib.sha256(str(path.absolute()).encode(errors="replace")).hexdigest()[:12]
     entry = _entry(f"{title}-{place}", split, image_size, channels)

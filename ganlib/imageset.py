@@ -79,20 +79,24 @@ class ImageSet:
             order = order[round_of.argsort(stable=True)]
         return self._subset(order[:n], f"{n:,} of {self.source}")
 
-    def of_class(self, c: int | str) -> ImageSet:
-        """The images of one class, by its index or its name.
+    def of_class(self, *classes: int | str) -> ImageSet:
+        """The images of a class, or of several, by index or name.
 
         Raises:
             ValueError: if there are no labels, or no such class.
         """
         if self.labels is None:
-            raise ValueError(f"'{self.name}' has no labels, so no images of class {c!r}; put each class in a folder.")
-        if c not in self.classes and c not in range(len(self.classes)):
-            there = ", ".join(f"{k} {name}" for k, name in enumerate(self.classes))
-            raise ValueError(f"'{self.name}' has no class {c!r}; it has: {there}.")
-        k = self.classes.index(c) if isinstance(c, str) else c
-        rows = (self.labels == k).nonzero().flatten()
-        return self._subset(rows, f"class {self.classes[k]} of {self.source}")
+            raise ValueError(
+                f"'{self.name}' has no labels, so no images of class {classes[0]!r}; put each class in a folder."
+            )
+        for c in classes:
+            if c not in self.classes and c not in range(len(self.classes)):
+                there = ", ".join(f"{k} {name}" for k, name in enumerate(self.classes))
+                raise ValueError(f"'{self.name}' has no class {c!r}; it has: {there}.")
+        numbers = [self.classes.index(c) if isinstance(c, str) else c for c in classes]
+        rows = torch.isin(self.labels, torch.tensor(numbers)).nonzero().flatten()
+        names = ", ".join(self.classes[k] for k in numbers)
+        return self._subset(rows, f"class {names} of {self.source}")
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """``n`` images, chosen as :meth:`take` does: float32 ``[n, C, H, W]`` in [-1, 1].

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import checkpoint, durable, frames, runtime, settings, state
+from ganlib.augment import augmented
 from ganlib.history import History
 from ganlib.runfolder import Run
 from ganlib.state import Tensors
@@ -88,7 +89,7 @@ def enter(
 def rebuild(folder: str | os.PathLike) -> tuple[GAN, dict]:
     """Players like those that the run in ``folder`` began with, and the arguments of ``fit`` that it had.
 
-    They are built from ``config.json`` alone, of ganlib's networks and torch's optimisers; ``fit(gan, step, images,
+    They are built from ``config.json``, of ganlib's networks and torch's optimisers; ``fit(gan, step, images,
     **arguments, out=folder, resume=True)`` then goes on, where step and images are those that ``config.json`` names.
 
     Raises:
@@ -106,9 +107,12 @@ def rebuild(folder: str | os.PathLike) -> tuple[GAN, dict]:
             checkpoint.BUILDERS[p["kind"]][k](**{name: value for name, value in p.items() if name != "kind"})
             for k, p in enumerate(pair)
         ]
+        augmented(networks[1], players["discriminator"].get("augment", ()))
         optimisers = [_optimiser(players[n], m) for n, m in zip(("g_opt", "d_opt"), networks, strict=True)]
         arguments = dict(config["arguments"])
-        arguments |= {name: _steps(arguments[name]) for name in ("snapshot_at", "score_at")}
+        arguments |= {name: steps_of(arguments[name]) for name in ("snapshot_at", "score_at")}
+        if checkpoint.steps_in(folder):  # the snapshots' z may be somebody's own
+            arguments["fixed_z"] = checkpoint.read_network(folder, "run")["fixed_z"]
         return GAN(*networks, *optimisers, players["z_dim"], players["z_seed"]), arguments
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no run in '{folder}': 'config.json' is missing.") from error
@@ -199,12 +203,12 @@ def _other_steps(before: dict, now: dict, done: int) -> list[str]:
     """One sentence for each kind of event that the run had at other steps than it would have had by now."""
     found = []
     for name, what in (("snapshot_at", "a snapshot"), ("score_at", "a score")):
-        had, has = ({step for step in _steps(arguments[name]) if step <= done} for arguments in (before, now))
+        had, has = ({step for step in steps_of(arguments[name]) if step <= done} for arguments in (before, now))
         if differ := sorted(had ^ has):
             found.append(f"{name}: there {'was' if differ[0] in had else 'was not'} {what} after step {differ[0]:,}.")
     return found
 
 
-def _steps(plain) -> Collection[int]:
+def steps_of(plain) -> Collection[int]:
     """A collection of steps as it was before it became JSON."""
     return range(plain["start"], plain["stop"], plain["step"]) if isinstance(plain, dict) else plain

@@ -50,7 +50,7 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     return {
         "arguments": {name: _plain(value) for name, value in arguments.items()},
         "players": players,
-        "step": _name(step),
+        "step": name_of(step),
         "images": told | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
         "ran_on": {
             **{package: _version(package) for package in PACKAGES},
@@ -116,7 +116,9 @@ def _shown(flat: dict, key: str) -> str:
 
 
 def _network(model: nn.Module) -> dict:
-    return {"config": _plain(getattr(model, "config", None)), "layers": str(model).splitlines()}
+    about = {"config": _plain(getattr(model, "config", None)), "layers": str(model).splitlines()}
+    kinds = getattr(model, "augment", ())  # of ganlib.augment; not there where nothing is augmented, as in older runs
+    return about | ({"augment": list(kinds)} if kinds else {})
 
 
 def _optimiser(optimiser: Optimizer) -> dict:
@@ -142,11 +144,11 @@ def _plain(value):
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _name(step) -> str:
+def name_of(step) -> str:
     """``ganlib.steps.dcgan_step``; with the arguments that a partial function holds."""
     if isinstance(step, functools.partial):
         held = [*map(repr, step.args), *(f"{k}={v!r}" for k, v in step.keywords.items())]
-        return f"{_name(step.func)}({', '.join(held)})"
+        return f"{name_of(step.func)}({', '.join(held)})"
     named = step if hasattr(step, "__qualname__") else type(step)
     return f"{named.__module__}.{named.__qualname__}"
 

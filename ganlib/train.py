@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ganlib import resuming, runtime, settings
-from ganlib.console import bar_file, interrupts
+from ganlib import console, resuming, runtime, settings
+from ganlib.console import interrupts
 from ganlib.data import Batches, ImageSet, to_uint8
 from ganlib.history import Diverged, History, checked, read
 from ganlib.models import count_parameters
@@ -47,6 +46,9 @@ def fit(
     device: str | None = None,
     precision: str = "auto",
     progress: bool = True,
+    print_every: int | None = None,
+    watch: Callable[[History], None] | None = None,
+    made_from: dict | None = None,
 ) -> History:
     """Train ``gan`` with ``step`` on ``images``.
 
@@ -84,6 +86,10 @@ def fit(
         device: "cuda", "mps" or "cpu"; None for the best there is.
         precision: "auto" (bfloat16 where the hardware has it in silicon), "fp32" or "bf16".
         progress: whether to show the bar.
+        print_every: steps between two lines that take the bar's place where the output is no terminal and no notebook;
+            None for the bar everywhere.
+        watch: called after each step with the history so far.
+        made_from: what the run was made from, in JSON's types; noted in ``config.json`` and compared with nothing.
 
     Returns:
         the history of this call; where it goes on with the run in ``out``, of that whole run.
@@ -107,7 +113,7 @@ def fit(
         kept = dict(batch_size=batch_size, flip=flip, ema_decay=ema_decay, seed=seed, device=where.type)
         kept |= dict(precision="fp32" if dtype == torch.float32 else "bf16", checkpoint_every=checkpoint_every)
         kept |= dict(steps=steps, seconds=seconds, snapshot_at=snapshot_at, score_at=score_at if score else ())
-        config = settings.describe(gan, step, images, kept)
+        config = settings.describe(gan, step, images, kept) | ({"config": made_from} if made_from else {})
         run = resuming.enter(out, gan, history, fixed_z, config, resume=resume, allow_changes=allow_changes)
     _set_the_stage(gan, where)
     if gan.data_position:
@@ -138,14 +144,7 @@ def fit(
     # Reading a loss off a GPU waits for it: there many are read at a time, or when something depends on them.
     read_every = 1 if where.type == "cpu" else READ_EVERY
     cuda = [where] if where.type == "cuda" else []
-    bar = tqdm(
-        total=steps,
-        initial=gan.steps_done - begun,
-        unit="step",
-        file=bar_file(progress),
-        disable=not progress,
-        mininterval=0.5,
-    )
+    bar = console.bar(progress, steps, gan.steps_done - begun, print_every)
     whole = True  # whether the players are between two steps and all is noted, so that a run can go on from there
     with run or contextlib.nullcontext(), torch.random.fork_rng(devices=cuda), bar, interrupts() as interrupted:
         if run:
@@ -181,6 +180,8 @@ def fit(
                     made, took = gan.steps_done - begun, history.seconds - spent
                     bar.total = min(steps, round(made * max(1, seconds / took)))
                 bar.update()
+                if watch:
+                    watch(history)
         except KeyboardInterrupt:
             interrupted.append(True)
         finally:
@@ -188,6 +189,8 @@ def fit(
             if not whole:  # such players are of no run
                 gan.saved_in = None
         read(unread, history, out)
+    if watch:
+        watch(history)
     if history.batches > history.steps:  # a step may take several batches
         history.steps_per_epoch = batches.per_epoch * history.steps / history.batches
     if interrupted:

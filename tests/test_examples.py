@@ -10,9 +10,10 @@ from benchmarks import cifar10 as race
 from benchmarks import quality, speed
 from ganlib import models
 from ganlib.checkpoint import load_generator
+from ganlib.config import Config
 from ganlib.data import load
 from ganlib.metrics import score
-from ganlib.presets import DEMO, Recipe
+from ganlib.presets import DEMO
 from ganlib.train import fit
 from helpers import ROOT
 
@@ -105,7 +106,7 @@ def test_the_grid_example_draws_both_games_and_says_what_they_cover(monkeypatch,
 
 
 def test_the_race_judges_each_entrant_after_the_same_images_and_goes_on_where_it_stopped(monkeypatch, tmp_path):
-    small = Recipe(image_size=32, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=16, g_lr=0.1)
+    small = Config(image_size=32, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=16, g_lr=0.1)
     monkeypatch.setattr(race, "FOLDER", tmp_path)
     monkeypatch.setattr(
         race, "load", lambda name, image_size=32: load("fake", image_size=image_size, channels=3, n=256)

@@ -1,5 +1,7 @@
 import io
 import tarfile
+import threading
+import time
 import zipfile
 
 import numpy as np
@@ -247,3 +249,25 @@ def test_many_images_come_in_chunks_and_say_so(tmp_path, monkeypatch, capsys):
     reading = open_pictures(tmp_path / "many")
     assert [x[:, 0, 0, 0].tolist() for x, _ in reading.chunks] == [[0, 1, 2], [3, 4, 5], [6]]
     assert "Preparing 7 images from 'many'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pets", "pets.zip", "pets.tar.gz"])
+def test_threads_give_the_same_images(tmp_path, monkeypatch, name):
+    files = {f"{'ab'[k % 2]}/{k:03}.png": png(colour=k % 256, size=(20 + k % 5, 20)) for k in range(300)}
+    broken = sorted(files)[7]
+    files[broken] = files[broken][:45]  # its header is whole
+    path = tmp_path / name
+    fill(path, files) if name == "pets" else pack(path, files)
+    seen, square = set(), folders.square
+
+    def spy(*arguments):
+        seen.add(threading.get_ident())
+        time.sleep(0.001)  # let the others have a turn
+        return square(*arguments)
+
+    monkeypatch.setattr(folders, "square", spy)
+    one, pixels, labels = read(path, image_size=16)
+    assert len(seen) == 1 and one.skipped == [broken]
+    many, same_pixels, same_labels = read(path, image_size=16, workers=4)
+    assert len(seen) > 2 and many.skipped == one.skipped
+    assert (pixels == same_pixels).all() and (labels == same_labels).all()

@@ -164,6 +164,8 @@ def test_of_class_by_index_and_name():
     for c in (1, "b"):
         assert images.of_class(c).pixels[:, 0, 0, 0].tolist() == [1, 4]
     assert images.of_class("b").source.startswith("class b of numbers")
+    assert images.of_class("c", 0).pixels[:, 0, 0, 0].tolist() == [0, 2, 3, 5]
+    assert images.of_class("c", 0).source.startswith("class c, a of numbers")
     with pytest.raises(ValueError, match="'numbers' has no class 'z'; it has: 0 a, 1 b, 2 c"):
         images.of_class("z")
     with pytest.raises(ValueError, match="'numbers' has no labels"):

@@ -1,0 +1,8 @@
+"""``python -m ganlib``: the same as ``ganlib``."""
+
+import sys
+
+from ganlib.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
