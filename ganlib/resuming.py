@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import checkpoint, durable, frames, runtime, settings, state
+from ganlib.augment import augmented
 from ganlib.history import History
 from ganlib.runfolder import Run
 from ganlib.state import Tensors
@@ -106,6 +107,7 @@ def rebuild(folder: str | os.PathLike) -> tuple[GAN, dict]:
             checkpoint.BUILDERS[p["kind"]][k](**{name: value for name, value in p.items() if name != "kind"})
             for k, p in enumerate(pair)
         ]
+        augmented(networks[1], players["discriminator"].get("augment", ()))
         optimisers = [_optimiser(players[n], m) for n, m in zip(("g_opt", "d_opt"), networks, strict=True)]
         arguments = dict(config["arguments"])
         arguments |= {name: _steps(arguments[name]) for name in ("snapshot_at", "score_at")}

@@ -116,7 +116,9 @@ def _shown(flat: dict, key: str) -> str:
 
 
 def _network(model: nn.Module) -> dict:
-    return {"config": _plain(getattr(model, "config", None)), "layers": str(model).splitlines()}
+    about = {"config": _plain(getattr(model, "config", None)), "layers": str(model).splitlines()}
+    kinds = getattr(model, "augment", ())  # of ganlib.augment; not there where nothing is augmented, as in older runs
+    return about | ({"augment": list(kinds)} if kinds else {})
 
 
 def _optimiser(optimiser: Optimizer) -> dict:

@@ -16,7 +16,8 @@ set_repository = load_script("set_repository")
 # A module imports only from modules to its left. A new module takes its place here, and in DESIGN, first.
 ORDER = [
     *("runtime", "durable", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar"),
-    *("sources", "data", "toys", "viz", "film", "losses", "lipschitz", "models", "plane", "variants", "latent"),
+    *("sources", "data", "toys", "viz", "film", "losses", "lipschitz", "augment", "models", "plane", "variants"),
+    *("latent",),
     *("featurenets", "distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation"),
     *("digitscore", "stacked", "metrics"),
     *("steps",),
