@@ -95,7 +95,8 @@ def draw_z(n: int, z_dim: int, seed: int = 0, truncation: float | None = None) -
     """Latent vectors z ~ N(0, I), if asked for without what lies far out: [n, z_dim].
 
     Numbers beyond ±truncation are drawn again from what lies within; the others stay what they are for this seed.
-    Nearer to the middle the generator has seen more: images are better, and more alike.
+    Images become more alike, and with the paper's large networks better. Those of a small DCGAN turn pale: in many
+    dimensions it has hardly ever seen a short z.
 
     Args:
         n, z_dim: how many, and their size.

@@ -22,6 +22,7 @@ ORDER = [
     *("digitscore", "stacked", "metrics"),
     *("steps",),
     *("presets", "history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("inversion", "reconstructing", "probe"),
     *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
