@@ -24,6 +24,7 @@ ORDER = [
     *("config", "rules", "presets"),
     *("history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
     *("games", "board", "parallel", "running"),
+    *("inversion", "reconstructing", "probe"),
     *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
