@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 
+from tqdm import tqdm
+
 
 @contextlib.contextmanager
 def interrupts():
@@ -39,16 +41,17 @@ class _NotebookLine:
 
     encoding = "utf-8"  # tells tqdm that it may draw a smooth bar
 
-    def __init__(self):
-        from IPython.display import display
-
-        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+    handle = None  # a bar that never shows leaves no output
 
     def write(self, text: str) -> None:
         """Show ``text``, the bar's new state."""
+        from IPython.display import display
+
         line = text.strip("\r\n ")
-        if line:
+        if line and self.handle:
             self.handle.update({"text/plain": line}, raw=True)
+        elif line:
+            self.handle = display({"text/plain": line}, raw=True, display_id=True)
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -58,3 +61,17 @@ def bar_file(progress: bool):
     """Where the progress bar goes: a line of its own in a notebook, stderr elsewhere."""
     kernel = sys.modules.get("ipykernel.kernelapp")
     return _NotebookLine() if progress and kernel and kernel.IPKernelApp.initialized() else sys.stderr
+
+
+def bar(total: int | None, what: str, unit: str, start: int = 0, scaled: bool = False) -> tqdm:
+    """A bar for work that may take long: it appears after a second, and goes when the work is done.
+
+    Args:
+        total: how much there is to do; None if nobody knows.
+        what: a word or two in front of it.
+        unit: of ``total``.
+        start: how much of it was done earlier.
+        scaled: write 1.4G for 1,400,000,000.
+    """
+    shown = dict(file=bar_file(True), delay=1, mininterval=0.5, leave=False)
+    return tqdm(total=total, initial=start, desc=what, unit=unit, unit_scale=scaled, **shown)

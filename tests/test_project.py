@@ -15,12 +15,13 @@ set_repository = load_script("set_repository")
 
 # A module imports only from modules to its left. A new module takes its place here, and in DESIGN, first.
 ORDER = [
-    *("runtime", "durable", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar"),
-    *("sources", "data", "toys", "viz", "film", "losses", "lipschitz", "models", "plane", "variants", "latent"),
+    *("runtime", "durable", "budget", "console", "imageset", "downloads", "archives", "folders", "shapes", "portrait"),
+    *("toyfaces", "prepared", "idx", "cifar", "sources", "celeba", "photos", "sets"),
+    *("data", "toys", "viz", "film", "losses", "lipschitz", "models", "plane", "variants", "latent"),
     *("featurenets", "distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation"),
     *("digitscore", "stacked", "metrics"),
     *("steps",),
-    *("presets", "history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("presets", "history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "train"),
     *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines
