@@ -117,7 +117,7 @@ def fetch_celeba(folder: Path) -> None:
     Raises:
         OSError: if a file cannot be had or is not the right one, with how to get it by hand.
     """
-    print("CelebA is licensed for non-commercial research only; downloading it, you agree to that.")
+    print("CelebA is for non-commercial research only: see https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.")
     for name, (file_id, md5) in DRIVE_FILES.items():
         if not (folder / name).exists():
             try:

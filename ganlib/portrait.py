@@ -148,10 +148,10 @@ def _moustache(u, v, p):
 
 def _mouth(grow=0.0, teeth=False):
     def shape(u, v, p):  # between two parabolas, which meet at its corners
-        q = ((u - p["shift"]) / (0.15 + 0.05 * p["mouth"] + 0.035 * p["smile"])) ** 2
+        q = ((u - p["shift"]) / (0.15 + 0.05 * p["mouth"] + 0.05 * p["smile"])) ** 2
         top = 0.345 - 0.055 * p["smile"] * q
-        bottom = top + (0.03 + 0.085 * p["smile"]) * (1 - q)
-        bottom = np.minimum(bottom - 0.02, top + 0.042) if teeth else bottom
+        bottom = top + (0.03 + 0.105 * p["smile"]) * (1 - q)
+        bottom = np.minimum(bottom - 0.02, top + 0.05) if teeth else bottom
         return np.maximum(top - grow - v, v - bottom - grow)
 
     return shape

@@ -189,7 +189,7 @@ def test_the_download(files, monkeypatch, tmp_path, capsys):
         images = load("celeba")
         assert images.source == "CelebA · 7 faces · downloaded" and levels(images) == list(range(7))
         assert images.attribute_names == ATTRIBUTES
-        assert "licensed for non-commercial research only" in capsys.readouterr().out
+        assert "CelebA is for non-commercial research only" in capsys.readouterr().out
         count = len(asked)
         assert load("celeba", split="test").source == "CelebA · 3 test faces · downloaded" and len(asked) == count
     assert (tmp_path / "cache" / "downloads" / "celeba" / "img_align_celeba.zip").is_file()
