@@ -42,16 +42,17 @@ class _NotebookLine:
 
     encoding = "utf-8"  # tells tqdm that it may draw a smooth bar
 
-    def __init__(self):
-        from IPython.display import display
-
-        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+    handle = None  # a bar that never shows leaves no output
 
     def write(self, text: str) -> None:
         """Show ``text``, the bar's new state."""
+        from IPython.display import display
+
         line = text.strip("\r\n ")
-        if line:
+        if line and self.handle:
             self.handle.update({"text/plain": line}, raw=True)
+        elif line:
+            self.handle = display({"text/plain": line}, raw=True, display_id=True)
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -91,7 +92,12 @@ class Lines:
         print(" · ".join([*told, *(f"{name} {value}" for name, value in self._values.items())]), flush=True)
 
 
-def bar(progress: bool, total: int, initial: int, print_every: int | None) -> tqdm | Lines:
+def bar_file(progress: bool):
+    """Where a progress bar goes: a line of its own in a notebook, stderr elsewhere."""
+    return _NotebookLine() if progress and _in_notebook() else sys.stderr
+
+
+def steps_bar(progress: bool, total: int, initial: int, print_every: int | None) -> tqdm | Lines:
     """What shows how far a run is: a line that is rewritten in a notebook, a bar on stderr elsewhere.
 
     Args:
@@ -100,9 +106,26 @@ def bar(progress: bool, total: int, initial: int, print_every: int | None) -> tq
         print_every: steps between two plain lines, where neither a notebook nor a terminal is there to show a bar; None
             for a bar all the same.
     """
-    kernel = sys.modules.get("ipykernel.kernelapp")
-    notebook = bool(progress and kernel and kernel.IPKernelApp.initialized())
-    if progress and print_every and not notebook and not sys.stderr.isatty():
+    if progress and print_every and not _in_notebook() and not sys.stderr.isatty():
         return Lines(total, initial, print_every)
-    file = _NotebookLine() if notebook else sys.stderr
-    return tqdm(total=total, initial=initial, unit="step", file=file, disable=not progress, mininterval=0.5)
+    shown = dict(file=bar_file(progress), disable=not progress, mininterval=0.5)
+    return tqdm(total=total, initial=initial, unit="step", **shown)
+
+
+def _in_notebook() -> bool:
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return bool(kernel and kernel.IPKernelApp.initialized())
+
+
+def bar(total: int | None, what: str, unit: str, start: int = 0, scaled: bool = False) -> tqdm:
+    """A bar for work that may take long: it appears after a second, and goes when the work is done.
+
+    Args:
+        total: how much there is to do; None if nobody knows.
+        what: a word or two in front of it.
+        unit: of ``total``.
+        start: how much of it was done earlier.
+        scaled: write 1.4G for 1,400,000,000.
+    """
+    shown = dict(file=bar_file(True), delay=1, mininterval=0.5, leave=False)
+    return tqdm(total=total, initial=start, desc=what, unit=unit, unit_scale=scaled, **shown)

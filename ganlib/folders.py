@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import io
 import itertools
-import lzma
 import os
-import stat
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -21,17 +15,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps
 
+from ganlib.archives import PICTURES, Members, looks
+from ganlib.console import bar
 from ganlib.downloads import looks_like_html
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 # What the folder of a split is called in the wild.
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
 # The sizes to choose from when none is asked for: the largest that fits the smallest picture.
 USUAL_SIZES = (64, 48, 32, 28)
 CHUNK = 256
 SILENT_UP_TO = 5000  # preparing more takes long enough to say so
-HOLD_BELOW = 256 * 2**20  # the pictures of a tar archive, in bytes as they are, that stay in memory between two looks
 
 
 @dataclass(frozen=True)
@@ -41,34 +34,44 @@ class Reading:
     Attributes:
         shape: ``(N, C, H, W)``; fewer than ``N`` come where one turns out to be unreadable.
         classes: the names of the labels; empty without labels.
-        chunks: uint8 ``[k, C, H, W]`` with int64 labels ``[k]`` or None, to be drawn once.
-        skipped: the names of the images that cannot be read; complete once ``chunks`` is drawn.
+        chunks: ``chunks(start)`` gives, from the image with that number (0) on, uint8 ``[k, C, H, W]`` with int64
+            labels ``[k]``, float32 attributes ``[k, A]`` or None; the same ones whenever it is called.
+        skipped: the names of the images that cannot be read, each with why; complete once ``chunks`` is drawn.
+        attributes: the names of the attributes; empty without any.
     """
 
     shape: tuple[int, int, int, int]
     classes: tuple[str, ...]
-    chunks: Iterator[tuple[np.ndarray, np.ndarray | None]]
-    skipped: list[str] = field(default_factory=list)
+    chunks: Callable[..., Iterator[tuple[np.ndarray, np.ndarray | None]]]
+    skipped: dict[str, str] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the name of ``path`` ends like an archive's."""
-    return path.name.lower().endswith(ARCHIVES)
+@dataclass(frozen=True)
+class Picked:
+    """Which pictures are wanted, and what is known of them.
 
+    Attributes:
+        known: for the name of each wanted picture, in any order, its label or its row of attributes.
+        classes: the names of the labels.
+        attributes: the names of the attributes. Without either, what ``known`` holds is not looked at.
+    """
 
-def stamp(path: Path) -> str:
-    """A text that changes when the file, or any picture in the folder, changes its name, size or time."""
-    files = [path] if path.is_file() else [Path(folder) / name for folder, name in walk(path)]
-    seen = hashlib.sha256()
-    for file in files:
-        with contextlib.suppress(OSError):  # a link to nowhere: reading will name it
-            info = file.stat()
-            seen.update(f"{file.absolute()}\0{info.st_size}\0{info.st_mtime_ns}\n".encode(errors="replace"))
-    return seen.hexdigest()
+    known: Mapping[str, int | np.ndarray]
+    classes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
 
 
 def open_pictures(
-    path: Path, split: str = "train", image_size: int | None = None, channels: int | None = None, workers: int = 1
+    path: Path,
+    split: str = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    *,
+    pick: Callable[[list[str]], Picked] | None = None,
+    wanted: Callable[[str], bool] | None = None,
+    leave_small: bool = False,
+    workers: int = 1,
 ) -> Reading:
     """The pictures in a folder or an archive, centre-cropped to squares and shrunk with antialiasing.
 
@@ -84,6 +87,10 @@ def open_pictures(
         image_size: height and width in pixels; None for the largest of 64, 48, 32 and 28 that fits every
             picture, or the smallest picture's shorter side where none does.
         channels: 1 or 3; None for 1 if every picture is grey, else 3.
+        pick: for a set with rules of its own, which of the readable names belong to the split, and what is known
+            of them.
+        wanted: False for the name of a picture that need not even be looked at.
+        leave_small: leave pictures out that are too small, instead of refusing them all.
         workers: threads that decode pictures side by side; what comes out is the same.
 
     Raises:
@@ -91,23 +98,28 @@ def open_pictures(
         ValueError: if there are no pictures, none can be read, the split is not there, one is smaller than
             ``image_size``, or the archive is damaged.
     """
-    look = _twice(path)
-    headers = _scan(look())
+    look = looks(path)
+    headers = _scan(look(), wanted)
     if not headers:
+        which = f" for split='{split}'" if wanted else ""
         raise ValueError(
-            f"There are no images in '{path}' (looked for {' '.join(PICTURES)}); "
+            f"There are no images{which} in '{path}' (looked for {' '.join(PICTURES)}); "
             "give a folder or archive that has some."
         )
     # An unreadable image has no say in what the folders mean: its name may be a trap that climbs out.
-    skipped = [name for name in headers if headers[name] is None]
-    names = [name for name in headers if headers[name] is not None]
+    skipped = {name: header for name, header in headers.items() if isinstance(header, str)}
+    names = [name for name in headers if name not in skipped]
     if not names:
+        name, why = next(iter(skipped.items()))
         raise ValueError(
-            f"None of the {len(skipped)} images in '{path}' can be read, e.g. '{skipped[0]}'; "
+            f"None of the {len(skipped)} images in '{path}' can be read, e.g. '{name}' ({why}); "
             "check that they are whole."
         )
 
-    names = _choose_split(path, names, split)
+    picked = pick(names) if pick else by_folders(path, names, split)
+    names = [name for name in names if name in picked.known]
+    if leave_small and image_size:
+        names = _large_enough(names, headers, image_size)
     smallest = min(names, key=lambda name: min(headers[name][:2]))
     width, height, _ = headers[smallest]
     shorter = min(width, height)
@@ -125,109 +137,64 @@ def open_pictures(
 
     if len(names) > SILENT_UP_TO:
         print(f"Preparing {len(names):,} images from '{path.name}' …")
-    classes, label_of = _classes(names)
-    chunks = _decode(look(), label_of, image_size, channels, bool(classes), skipped, workers)
-    return Reading((len(names), channels, image_size, image_size), classes, chunks, skipped)
+    chosen, shape = set(names), (channels, image_size, image_size)
+
+    def chunks(start=0):
+        members = ((name, opener) for name, opener in look() if name in chosen)
+        return _decode(members, picked, shape, start, skipped, workers)
+
+    return Reading((len(chosen), *shape), picked.classes, chunks, skipped, picked.attributes)
 
 
-def walk(folder: Path) -> Iterator[tuple[str, str]]:
-    """(folder, file name) of every picture under ``folder``, in the order of their names."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        for name in sorted(files):
-            if _is_picture(name):
-                yield here, name
+def _scan(members: Members, wanted: Callable[[str], bool] | None) -> dict[str, tuple[int, int, bool] | str]:
+    """Name: (width, height, is grey) of every picture, by its first bytes; why, where they make no sense."""
+    headers = {}
+    with warnings.catch_warnings(), bar(None, "looking at", " images") as progress:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for name, opener in members:
+            if wanted is None or wanted(name):
+                headers[name] = opener if isinstance(opener, str) else _header(opener)
+                progress.update()
+    return headers
 
 
-def _is_picture(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith((".", "__MACOSX")) and part[:2] != ".." for part in parts)
-    return name.lower().endswith(PICTURES) and not hidden
+def _header(opener) -> tuple[int, int, bool] | str:
+    try:
+        with Image.open(opener()) as image:
+            return *image.size, image.mode in ("1", "L", "LA", "I", "F") or image.mode[:2] == "I;"
+    except Exception as error:  # PIL raises almost anything: OSError, SyntaxError, struct.error, …
+        return _why(opener, error)
 
 
-# (name inside, how to open it) of every picture; None for a member that must not be opened.
-Members = Iterable[tuple[str, Callable[[], io.IOBase | Path] | None]]
+def _why(opener, error: Exception) -> str:
+    """Why a picture cannot be read, in a few words."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"more than {Image.MAX_IMAGE_PIXELS / 1e6:,.0f} million pixels"
+    with contextlib.suppress(Exception):
+        source = opener()
+        start = source.read_bytes() if isinstance(source, Path) else source.read()
+        if not start:
+            return "empty"
+        if looks_like_html(start[:512]):
+            return "a web page"
+    return "damaged"
 
 
-def _twice(path: Path) -> Callable[[], Members]:
-    """To be called for each look at the members: a tar archive that is small enough is decompressed once only."""
-    if path.is_dir() or path.name.lower().endswith(".zip"):
-        return functools.partial(_members, path)
-    held, size = [], 0
-    for name, opener in _members(path):
-        held.append((name, opener))
-        size += opener().getbuffer().nbytes if opener else 0
-        if size > HOLD_BELOW:
-            return functools.partial(_members, path)
-    return lambda: held
-
-
-def _members(path: Path) -> Members:
-    """What is in a folder or an archive, as a stream.
+def by_folders(path: Path, names: list[str], split: str) -> Picked:
+    """The pictures of a split, and their classes, by the folders they are in: the rules of :func:`open_pictures`.
 
     Raises:
-        FileNotFoundError, ValueError: if there is no such path, or the archive cannot be read to its end.
+        ValueError: if the split is not there.
     """
-    if path.is_dir():
-        for here, name in walk(path):
-            file = Path(here, name)
-            yield file.relative_to(path).as_posix(), lambda file=file: file
-        return
-    if not path.exists():
-        raise FileNotFoundError(f"There is no folder or archive '{path}'; check the path.")
-    if not is_archive(path):
-        raise ValueError(f"'{path}' is neither a folder nor an archive ({' '.join(ARCHIVES)}).")
-    try:
-        if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.infolist():
-                    link = stat.S_ISLNK(member.external_attr >> 16)
-                    if not member.is_dir() and _is_picture(member.filename):
-                        safe = not link and _stays_inside(member.filename)
-                        yield (
-                            member.filename,
-                            (lambda m=member: io.BytesIO(archive.read(m))) if safe else None,
-                        )
-        else:
-            with tarfile.open(path, "r|*") as archive:
-                for member in archive:
-                    if not member.isdir() and _is_picture(member.name):
-                        safe = member.isreg() and _stays_inside(member.name)
-                        data = archive.extractfile(member).read() if safe else b""
-                        yield member.name, (lambda data=data: io.BytesIO(data)) if safe else None
-    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            if looks_like_html(file.read(512)):
-                raise ValueError(
-                    f"'{path}' is a web page, not an archive: the download was answered by a login, quota or "
-                    "error page; get it again in a browser."
-                ) from error
-        raise ValueError(f"The archive '{path}' cannot be read to its end ({error}); get it again.") from error
-
-
-def _stays_inside(name: str) -> bool:
-    # Backslashes and drive letters too: what is harmless here is not on Windows.
-    name = name.replace("\\", "/")
-    return not name.startswith("/") and ".." not in name.split("/") and ":" not in name.split("/")[0]
-
-
-# A picture PIL cannot read raises almost anything: OSError, SyntaxError, struct.error,
-# DecompressionBombError, …
-_UNREADABLE = Exception
-
-
-def _scan(members: Members) -> dict[str, tuple[int, int, bool] | None]:
-    """Name: (width, height, is grey) of every picture, by its first bytes; None where they make no sense."""
-    headers = {}
-    for name, opener in members:
-        headers[name] = None
-        if opener is not None:
-            with contextlib.suppress(_UNREADABLE), Image.open(opener()) as image:
-                headers[name] = (
-                    *image.size,
-                    image.mode in ("1", "L", "LA", "I", "F") or image.mode[:2] == "I;",
-                )
-    return headers
+    chosen = _choose_split(path, names, split)
+    parts = {name: PurePosixPath(name).parts for name in chosen}
+    depth = len(os.path.commonprefix([p[:-1] for p in parts.values()]))
+    folders = {name: p[depth] if len(p) > depth + 1 else None for name, p in parts.items()}
+    if None in folders.values():
+        return Picked(dict.fromkeys(chosen, 0))
+    classes = tuple(sorted(set(folders.values())))
+    number = {folder: k for k, folder in enumerate(classes)}
+    return Picked({name: number[folder] for name, folder in folders.items()}, classes)
 
 
 def _choose_split(path: Path, names: list[str], split: str) -> list[str]:
@@ -250,42 +217,55 @@ def _choose_split(path: Path, names: list[str], split: str) -> list[str]:
     return chosen
 
 
-def _classes(names: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The class names and the label of each picture; no classes where the folders do not tell any apart."""
-    parts = [PurePosixPath(name).parts for name in names]
-    depth = len(os.path.commonprefix([p[:-1] for p in parts]))
-    folders = [p[depth] if len(p) > depth + 1 else None for p in parts]
-    if None in folders:
-        return (), dict.fromkeys(names, 0)
-    classes = tuple(sorted(set(folders)))
-    return classes, {name: classes.index(folder) for name, folder in zip(names, folders, strict=True)}
+def _large_enough(names: list[str], headers, image_size: int) -> list[str]:
+    """The names of pictures that are; if none is, all of them, so that the smallest can be named."""
+    large = [name for name in names if min(headers[name][:2]) >= image_size]
+    if large and len(large) < len(names):
+        print(f"{len(names) - len(large):,} images smaller than {image_size}×{image_size} are left out.")
+    return large or names
 
 
-def _decode(members, label_of, image_size, channels, labelled, skipped, workers):
-    def read(file) -> np.ndarray | None:
-        with contextlib.suppress(_UNREADABLE), Image.open(file) as image:
-            return square(image, image_size, channels)
-        return None
+def _decode(
+    members: Members, picked: Picked, shape: tuple[int, int, int], start: int, skipped: dict[str, str], workers: int
+):
+    """Chunks of pixels with what is known of them, from the ``start``-th of the members on."""
 
-    def files():
-        wanted = dict(label_of)
-        for name, opener in members:
-            if name in wanted:
-                file = None
-                with contextlib.suppress(_UNREADABLE):  # here, as an archive is closed behind its last member
-                    file = opener()
-                yield name, wanted.pop(name), file  # an archive may hold a name twice
+    def read(file: io.BytesIO | Path | str) -> np.ndarray | str:
+        if isinstance(file, str):
+            return file
+        try:
+            with Image.open(file) as image:
+                return square(image, shape[1], shape[0])
+        except Exception as error:  # as in _header
+            return _why(lambda: file if isinstance(file, Path) else io.BytesIO(file.getvalue()), error)
 
-    # PIL lets other threads work while it decodes.
-    with ThreadPoolExecutor(workers) as pool:
-        coming = files()
-        while some := list(itertools.islice(coming, CHUNK)):
-            names, labels, opened = zip(*some, strict=True)
-            found = list(pool.map(read, opened))
-            skipped += [name for name, picture in zip(names, found, strict=True) if picture is None]
-            if pixels := [picture for picture in found if picture is not None]:
-                known = [label for label, picture in zip(labels, found, strict=True) if picture is not None]
-                yield np.stack(pixels), np.array(known) if labelled else None
+    once = itertools.islice(_once(members), start, None)
+    with ThreadPoolExecutor(workers) as pool:  # PIL lets other threads work while it decodes
+        while some := list(itertools.islice(once, CHUNK)):
+            found = list(pool.map(read, (file for _, file in some)))
+            skipped |= {name: why for (name, _), why in zip(some, found, strict=True) if isinstance(why, str)}
+            good = [
+                (name, pixels) for (name, _), pixels in zip(some, found, strict=True) if not isinstance(pixels, str)
+            ]
+            known = [picked.known[name] for name, _ in good]
+            pixels = np.stack([pixels for _, pixels in good]) if good else np.empty((0, *shape), np.uint8)
+            if picked.attributes:
+                yield pixels, np.array(known, np.float32).reshape(len(known), len(picked.attributes))
+            else:
+                yield pixels, np.array(known, np.int64) if picked.classes else None
+
+
+def _once(members: Members) -> Iterator[tuple[str, io.BytesIO | Path | str]]:
+    """(name, what to open, or why it cannot be) of each member; an archive may hold a name twice."""
+    seen = set()
+    for name, opener in members:
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            yield name, opener()  # here, as an archive is closed behind its last member
+        except Exception as error:  # as in _header
+            yield name, _why(opener, error)
 
 
 def square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:

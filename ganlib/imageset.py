@@ -35,6 +35,8 @@ class ImageSet:
         source: one line to print: what it is, how many, from where.
         skipped: names of images that could not be read.
         split: which part of the set they are: ``"train"`` or ``"test"``, or what a folder calls it.
+        attributes: float32 ``[N, A]``, what else is known of each image (0 or 1 for no and yes), or None.
+        attribute_names: of the columns of ``attributes``; empty without any.
     """
 
     pixels: Tensor
@@ -44,6 +46,8 @@ class ImageSet:
     source: str
     skipped: tuple[str, ...] = ()
     split: str = "train"
+    attributes: Tensor | None = None
+    attribute_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -98,6 +102,17 @@ class ImageSet:
         names = ", ".join(self.classes[k] for k in numbers)
         return self._subset(rows, f"class {names} of {self.source}")
 
+    def attribute(self, name: str) -> Tensor:
+        """One attribute of every image: float32 ``[N]``.
+
+        Raises:
+            ValueError: if nothing of that name is known.
+        """
+        if name not in self.attribute_names:
+            there = ", ".join(self.attribute_names) or "none"
+            raise ValueError(f"'{self.name}' has no attribute '{name}'; it has: {there}.")
+        return self.attributes[:, self.attribute_names.index(name)]
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """``n`` images, chosen as :meth:`take` does: float32 ``[n, C, H, W]`` in [-1, 1].
 
@@ -107,8 +122,9 @@ class ImageSet:
         return to_float(self.take(n, seed).pixels)
 
     def _subset(self, rows: Tensor, source: str) -> ImageSet:
-        labels = None if self.labels is None else self.labels[rows]
-        return replace(self, pixels=self.pixels.index_select(0, rows), labels=labels, source=source)
+        labels, attributes = (None if known is None else known[rows] for known in (self.labels, self.attributes))
+        pixels = self.pixels.index_select(0, rows)
+        return replace(self, pixels=pixels, labels=labels, attributes=attributes, source=source)
 
 
 class Batches:

@@ -48,8 +48,10 @@ class Discriminator(nn.Sequential):
             ValueError: if the images have another shape than the network was built for.
         """
         if list(images.shape[1:]) != self.expects:
+            cure = f" Load them with channels={self.expects[0]}." if list(images.shape[2:]) == self.expects[1:] else ""
             raise ValueError(
                 f"Images have shape {list(images.shape)}, but this discriminator takes [B, {str(self.expects)[1:]}."
+                + cure
             )
         return super().forward(images).flatten()
 

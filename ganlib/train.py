@@ -144,7 +144,7 @@ def fit(
     # Reading a loss off a GPU waits for it: there many are read at a time, or when something depends on them.
     read_every = 1 if where.type == "cpu" else READ_EVERY
     cuda = [where] if where.type == "cuda" else []
-    bar = console.bar(progress, steps, gan.steps_done - begun, print_every)
+    bar = console.steps_bar(progress, steps, gan.steps_done - begun, print_every)
     whole = True  # whether the players are between two steps and all is noted, so that a run can go on from there
     with run or contextlib.nullcontext(), torch.random.fork_rng(devices=cuda), bar, interrupts() as interrupted:
         if run:

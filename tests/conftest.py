@@ -10,7 +10,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a mach
 import pytest
 import torch
 
-from ganlib import data, durable, runtime, sources
+from ganlib import data, downloads, durable, runtime, sets
 
 torch.set_num_threads(2)
 
@@ -73,10 +73,11 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "data_roots", lambda extra=None: [Path(extra), root] if extra else [root])
     monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(data, "_refused", set())
-    monkeypatch.setattr(sources, "STAND_IN_COUNT", 200)
-    for name, recipe in sources.SETS.items():
-        monkeypatch.setitem(sources.MIRRORS, name, CLOSED)
-        monkeypatch.setitem(sources.SETS, name, replace(recipe, system=()))
+    monkeypatch.setattr(sets, "STAND_IN_COUNT", 200)
+    monkeypatch.setattr(downloads, "DRIVE", CLOSED)
+    for name, recipe in sets.SETS.items():
+        if hasattr(recipe, "url"):
+            monkeypatch.setitem(sets.SETS, name, replace(recipe, system=(), url=CLOSED))
     return root
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import cifar, data, sources
+from ganlib import cifar, data, sets, sources
 from ganlib.data import load
 from helpers import ROOT, serve
 
@@ -433,11 +433,9 @@ def mirror(tmp_path, monkeypatch):
     """A mirror of CIFAR-10 on this machine: the archive, and what was asked for."""
     path = put_archive(tmp_path / "web", "bin")
     file = (path.name, hashlib.md5(path.read_bytes()).hexdigest())
-    monkeypatch.setitem(
-        sources.SETS, "cifar10", replace(sources.SETS["cifar10"], files={"train": (file,), "test": (file,)})
-    )
     with serve(path.parent) as (url, asked):
-        monkeypatch.setitem(sources.MIRRORS, "cifar10", url)
+        recipe = replace(sets.SETS["cifar10"], files={"train": (file,), "test": (file,)}, url=url)
+        monkeypatch.setitem(sets.SETS, "cifar10", recipe)
         yield path, asked
 
 
@@ -480,7 +478,7 @@ def test_a_bad_download_is_refused_and_the_ladder_goes_on(mirror, tmp_path, caps
 
 def test_the_checksum_is_of_the_archive_that_is_named():
     for split in ("train", "test"):
-        assert sources.SETS["cifar10"].files[split] == (("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),)
+        assert sets.SETS["cifar10"].files[split] == (("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),)
 
 
 # --- The real ones -------------------------------------------------------------------------------------------

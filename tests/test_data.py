@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import data, folders, prepared, sources
+from ganlib import data, folders, prepared, sets, sources
 from ganlib.data import Batches, load
 from helpers import serve
 
@@ -47,7 +47,7 @@ def idx_files(name="mnist", split="train", n=30, value=7):
     labels = np.resize(np.array(OPENING[name, split], np.uint8), n)
     images = np.full((n, 28, 28), value, np.uint8)
     images[:, 0, 0], images[:, 0, 1] = 0, 255
-    (x, _), (y, _) = sources.SETS[name].files[split]
+    (x, _), (y, _) = sets.SETS[name].files[split]
     return {x: idx(images), y: idx(labels)}
 
 
@@ -73,7 +73,7 @@ def pictures(folder, n=4, size=(40, 40), mode="L"):
 
 def test_an_unknown_name_lists_the_names_and_suggests_the_nearest():
     with pytest.raises(
-        ValueError, match="no image set 'mnits'; the names are: mnist, fashion-mnist, cifar10, fake, folder.*"
+        ValueError, match="no image set 'mnits'; the names are: mnist, fashion-mnist, cifar10, celeba, lfw, .*"
     ) as e:
         load("mnits")
     assert "Did you mean 'mnist'?" in str(e.value)
@@ -177,8 +177,8 @@ def test_a_folder_or_an_archive_named_after_the_set(root, packed):
 
 def test_system_folders_are_looked_into(root, tmp_path, monkeypatch):
     put(tmp_path / "sys", idx_files("fashion-mnist"))
-    recipe = replace(sources.SETS["fashion-mnist"], system=((str(tmp_path / "sys"), "the system's"),))
-    monkeypatch.setitem(sources.SETS, "fashion-mnist", recipe)
+    recipe = replace(sets.SETS["fashion-mnist"], system=((str(tmp_path / "sys"), "the system's"),))
+    monkeypatch.setitem(sets.SETS, "fashion-mnist", recipe)
     assert load("fashion-mnist").source == "Fashion-MNIST · 30 pictures of clothes · the system's"
 
 
@@ -262,10 +262,9 @@ def mirror(tmp_path, monkeypatch):
     web = tmp_path / "web"
     files = put(web, idx_files()) and idx_files()
     sums = tuple((name, hashlib.md5(content).hexdigest()) for name, content in files.items())
-    recipe = replace(sources.SETS["mnist"], files={"train": sums})
-    monkeypatch.setitem(sources.SETS, "mnist", recipe)
     with serve(web) as (url, asked):
-        monkeypatch.setitem(sources.MIRRORS, "mnist", url)
+        recipe = replace(sets.SETS["mnist"], files={"train": sums}, url=url)
+        monkeypatch.setitem(sets.SETS, "mnist", recipe)
         yield web, asked
 
 
@@ -362,7 +361,7 @@ def test_an_unreadable_image_is_skipped_counted_and_named(tmp_path, capsys):
         assert len(images) == 4 and images.labels.tolist() == [0, 0, 1, 1]
         assert images.skipped == ("a/bad.png", "b/cut.png")
         assert images.source == "pets · 4 images · 2 skipped as unreadable: a/bad.png, b/cut.png · folder pets"
-    assert capsys.readouterr().out == "Unreadable and left out: a/bad.png, b/cut.png.\n"
+    assert capsys.readouterr().out == "Unreadable and left out: a/bad.png (damaged), b/cut.png (damaged).\n"
 
 
 def test_images_whose_headers_alone_are_whole(tmp_path):
@@ -454,8 +453,8 @@ def test_a_cache_that_cannot_be_written_is_no_failure(root, tmp_path):
 
 
 def test_a_full_disk_is_no_failure(root, tmp_path, monkeypatch):
-    def full(entry, reading, about):
-        next(iter(reading.chunks))
+    def full(entry, stamp, reading, about):
+        next(reading.chunks())
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(prepared, "keep", full)

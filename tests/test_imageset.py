@@ -1,3 +1,4 @@
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -186,3 +187,16 @@ def test_a_set_on_the_gpu_is_gathered_there():
         batch = next(Batches(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), 4, "cuda"))
     assert batch.device == torch.device("cuda:0")
     assert batch.shape == (4, 1, 4, 4)
+
+
+def test_attributes_go_with_their_images():
+    images = numbered(10)
+    known = torch.stack([torch.arange(10.0), torch.arange(10) % 2.0], 1)
+    images = replace(images, attributes=known, attribute_names=("number", "odd"))
+    few = images.take(4, seed=3)
+    assert few.attribute("number").tolist() == few.pixels[:, 0, 0, 0].tolist()
+    assert few.attribute("odd").tolist() == [k % 2 for k in few.pixels[:, 0, 0, 0].tolist()]
+    with pytest.raises(ValueError, match="'numbers' has no attribute 'smile'; it has: number, odd"):
+        few.attribute("smile")
+    with pytest.raises(ValueError, match="'numbers' has no attribute 'odd'; it has: none"):
+        numbered(3).attribute("odd")

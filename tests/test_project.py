@@ -15,14 +15,14 @@ set_repository = load_script("set_repository")
 
 # A module imports only from modules to its left. A new module takes its place here, and in DESIGN, first.
 ORDER = [
-    *("runtime", "durable", "budget", "imageset", "downloads", "folders", "shapes", "prepared", "idx", "cifar"),
-    *("sources", "data", "toys", "viz", "film", "losses", "lipschitz", "augment", "models", "plane", "variants"),
-    *("latent",),
+    *("runtime", "durable", "budget", "console", "imageset", "downloads", "archives", "folders", "shapes", "portrait"),
+    *("toyfaces", "prepared", "idx", "cifar", "sources", "celeba", "photos", "sets"),
+    *("data", "toys", "viz", "film", "losses", "lipschitz", "augment", "models", "plane", "variants", "latent"),
     *("featurenets", "distances", "features", "inception", "featurecache", "reference", "protocol", "memorisation"),
     *("digitscore", "stacked", "metrics"),
     *("steps",),
     *("config", "rules", "presets"),
-    *("history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "train"),
     *("games", "board", "parallel", "running"),
     *("inversion", "reconstructing", "probe"),
     *("widgets", "cli", "__main__"),

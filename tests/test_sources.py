@@ -7,30 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ganlib import cifar, downloads, shapes, sources
+from ganlib import downloads, shapes, sources
 from helpers import serve
 
 
 def md5(data):
     return hashlib.md5(data).hexdigest()
-
-
-def test_the_table_agrees_with_torchvision():
-    from torchvision import datasets
-
-    for ours, theirs in (
-        (sources.SETS["mnist"], datasets.MNIST),
-        (sources.SETS["fashion-mnist"], datasets.FashionMNIST),
-    ):
-        files = [pair for split in ("train", "test") for pair in ours.files[split]]
-        assert files == theirs.resources
-        assert sources.MIRRORS[ours.names[0]] in theirs.mirrors
-    assert list(sources.SETS["fashion-mnist"].classes) == datasets.FashionMNIST.classes
-    theirs = datasets.CIFAR10
-    assert sources.MIRRORS["cifar10"] == theirs.url.removesuffix(theirs.filename)
-    assert theirs.filename in cifar.ARCHIVES and theirs.base_folder in cifar.FOLDERS
-    assert [name for name, _ in theirs.train_list] == list(cifar.BATCHES["train"])
-    assert [name for name, _ in theirs.test_list] == list(cifar.BATCHES["test"])
 
 
 def test_fit_pads_shrinks_enlarges_and_repeats():
