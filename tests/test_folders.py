@@ -341,7 +341,7 @@ def test_threads_give_the_same_images(tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(folders, "square", spy)
     one, pixels, labels = read(path, image_size=16)
-    assert len(seen) == 1 and one.skipped == [broken]
+    assert len(seen) == 1 and list(one.skipped) == [broken]
     many, same_pixels, same_labels = read(path, image_size=16, workers=4)
     assert len(seen) > 2 and many.skipped == one.skipped
     assert (pixels == same_pixels).all() and (labels == same_labels).all()
