@@ -157,10 +157,16 @@ def _load(config: dict, data_root: Path | None, split: str, **some) -> ImageSet:
     if not isinstance(name, str):
         raise ValueError("They were given as a bare tensor, without a name.")
     channels, size, _ = images["shape"]
-    is_path = known_name(name) is None
-    if data_root is not None and is_path and not (data_root / name).exists():
+    if data_root is not None and not _is_set(name) and not (data_root / name).exists():
         name = "folder"  # it is data_root itself
     return load(name, image_size=size, channels=channels, split=split, root=root, download=False, **some)
+
+
+def _is_set(name: str) -> bool:
+    try:
+        return known_name(name) is not None
+    except ValueError:  # the name of a folder that has gone
+        return False
 
 
 def _are(images: ImageSet, there: dict) -> bool:

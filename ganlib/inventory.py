@@ -32,10 +32,12 @@ def data(name: Annotated[str | None, tyro.conf.Positional] = None, *, data_root:
         what is printed, by name.
 
     Raises:
-        ValueError: if there is no such set, or no picture in the folder, or the archive is damaged.
+        ValueError: if there is no such set, no picture in the folder, or the archive is damaged.
         FileNotFoundError: if there is no such path.
     """
     key = known_name(name) if name is not None else None
+    if key == "folder" and data_root is None:
+        raise ValueError("'folder' needs data_root, the path of a folder or an archive of pictures.")
     if name is not None and key is None or key == "folder":
         found = {str(name): _pictures(find_path(name, key, data_root))}
     elif key == "fake":

@@ -146,7 +146,7 @@ def test_shapes_are_always_there():
     [
         ({"name": "mnits"}, "There is no image set 'mnits'; .* Did you mean 'mnist'"),
         ({"name": "no/where"}, "There is no folder or archive 'no/where'"),
-        ({"name": "folder"}, "needs root=|data_root"),
+        ({"name": "folder"}, "'folder' needs data_root"),
     ],
 )
 def test_what_is_not_there_gets_a_sentence(arguments, sentence):

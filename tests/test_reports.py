@@ -14,6 +14,7 @@ from ganlib import checkpoint, data, models, reports, saved, viz
 from ganlib.imageset import ImageSet
 from ganlib.reports import compare, info
 from ganlib.steps import GAN
+from ganlib.train import fit
 from helpers import noise
 
 
@@ -164,8 +165,6 @@ def test_runs_of_different_games_share_what_they_have(run, tmp_path):
 
     networks = models.dcgan_generator(8, 1, 2, 4), models.dcgan_discriminator(8, 1, 2)
     gan = GAN(*networks, *[torch.optim.SGD(network.parameters(), 0.1) for network in networks], 4)
-    from ganlib.train import fit
-
     images = ImageSet(noise(40, size=8), None, (), "noise", "noise")
     fit(gan, critic_step, images, steps=2, batch_size=8, out=tmp_path / "critic", progress=False)
     table = compare([run, tmp_path / "critic"])

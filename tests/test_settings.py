@@ -60,7 +60,9 @@ def test_what_varies_is_told_in_short():
     one, two, three = describe(), describe(), describe(seed=7, reals=images(n=30))
     assert settings.varied([one, two]) == {}
     found = settings.varied([one, two, three])
-    assert found.pop("images.fingerprint")[0] != found and found == {"seed": [0, 0, 7], "images.count": [20, 20, 30]}
+    prints = found.pop("images.fingerprint")
+    assert prints[0] == prints[1] != prints[2]
+    assert found == {"seed": [0, 0, 7], "images.count": [20, 20, 30]}
     wide = describe()
     wide["players"]["generator"]["config"]["width"] = 9
     wide["players"]["generator"]["layers"] = ["something else"]
