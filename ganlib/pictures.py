@@ -62,9 +62,8 @@ def generate(
         raise ValueError(f"num is {num}, but must be at least 1, and at most {MOST} for a grid.")
     target = _file(out, run / "generated.png") if grid else Path(out or run / "generated")
     generators = saved.generators_of(run, klass)
-    k = len(generators)
-    steps = sorted({generator.steps_done for generator in generators.values()})
-    of = f"step {' to '.join(f'{step:,}' for step in (steps if k == 1 else [steps[0], steps[-1]]))}, running average"
+    k, steps = len(generators), {generator.steps_done for generator in generators.values()}
+    of = f"step {' to '.join(f'{step:,}' for step in sorted({min(steps), max(steps)}))}, running average"
     z = f"z truncated at ± {truncation:g}" if truncation else "z not truncated"
     about = f"{num:,} picture{'s' * (num > 1)} · {of} · {z}, seed {seed}"
 
@@ -124,7 +123,7 @@ def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int =
     n = len(sheets[0])
     while n > 1 and len(sheets[0]) - n < frames.COLUMNS - 1 and not any(sheet[n - 1].any() for sheet in sheets):
         n -= 1  # what fills up the last row of a snapshot is black throughout
-    cols = cols or min(max(3, FILM_SIDE // (width + 2)), math.ceil(math.sqrt(n)))
+    cols = min(n, cols or min(max(3, FILM_SIDE // (width + 2)), math.ceil(math.sqrt(n))))
     layout = {"cols": cols, "scale": max(1, FILM_SIDE // (cols * (max(height, width) + 2)))}
     made = film.animation([sheet[: min(n, cols * cols)] for sheet in sheets], fps, **layout)
     path = made.save(runtime.new_file(target))
@@ -193,8 +192,9 @@ def interpolate(
     z = latent.draw_z(rows * points, generator.z_dim, seed).unflatten(0, (rows, points))
     walks = torch.stack([latent.path(some, frames, spherical=spherical, loop=loop) for some in z])  # [rows, m, z_dim]
     images = sample(generator, walks.flatten(0, 1)).unflatten(0, walks.shape[:2])  # [rows, m, C, H, W]
-    scale = max(1, min(4, WALK_SIDE // (rows * (images.shape[-1] + 2))))
-    made = film.animation(list(images.transpose(0, 1)), 12, 0 if loop else 1.5, scale, cols=rows)
+    cols = rows if rows <= 8 else math.ceil(math.sqrt(rows))
+    scale = max(1, min(4, WALK_SIDE // (cols * (images.shape[-1] + 2))))
+    made = film.animation(list(images.transpose(0, 1)), 12, 0 if loop else 1.5, scale, cols)
     path = made.save(runtime.new_file(target, ".png"))
     stops = sorted({frames * k + half for k in range(points) for half in (0, frames // 2)} & {*range(walks.shape[1])})
     strip = viz.save_png(images[:, stops].flatten(0, 1), path.with_suffix(".png"), cols=len(stops))

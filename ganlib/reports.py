@@ -40,8 +40,11 @@ def info(run: Annotated[Path, tyro.conf.Positional]) -> dict:
     run = Path(run)
     if classes := saved.class_runs(run):
         print(f"'{run}' has one generator a class: {', '.join(classes)}")
-        every = {label: info(folder) for label, folder in classes.items()}
         print(f"to go on with all of them: ganlib train --resume-path {shlex.quote(str(run))}")
+        every = {}
+        for label, folder in classes.items():
+            print()
+            every[label] = info(folder)
         return every
     config, history = saved.config_of(run), saved.history_of(run)
     images, arguments, ran_on = config["images"], config["arguments"], config["ran_on"]

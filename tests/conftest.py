@@ -94,6 +94,9 @@ def quickly(monkeypatch):
 RUN_IMAGES = {"image_size": 28, "channels": 1, "n": 300}  # generated shapes: they need neither files nor a network
 
 
+FEW = 2000  # a tenth of them in each class
+
+
 def small_run(out, images, seed=0, lr=0.05, **changed):
     """A real run of a few milliseconds: six steps, three snapshots, two scores, two checkpoints."""
     size = (images.image_size, images.channels)
@@ -123,7 +126,7 @@ def run(trained, tmp_path):
 @pytest.fixture(scope="session")
 def by_class(tmp_path_factory):
     """The folder of a run with one generator a class, to be read only."""
-    folder, images = tmp_path_factory.mktemp("runs") / "classes", data.load("fake", image_size=28, channels=1)
+    folder, images = tmp_path_factory.mktemp("runs") / "classes", data.load("fake", **RUN_IMAGES | {"n": FEW})
     for seed, name in enumerate(images.classes[:3]):
         small_run(folder / name, images.of_class(name), seed)
     (folder / "classes.json").write_text("{}")

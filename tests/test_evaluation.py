@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import RUN_IMAGES, small_run
+from conftest import FEW, RUN_IMAGES, small_run
 from test_data import idx, idx_files, pictures, put
 
 from ganlib import checkpoint, data, evaluation, runtime, saved
@@ -14,6 +14,12 @@ from ganlib.imageset import ImageSet
 from ganlib.metrics import score, score_digits
 from ganlib.variants import PerClass
 from helpers import noise
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """The set of all generated shapes is smaller than it is: its features take seconds."""
+    monkeypatch.setattr(data, "FAKE_COUNT", FEW)
 
 
 def noted(run):

@@ -78,7 +78,7 @@ def test_a_run_with_one_generator_a_class_is_known_from_runs_that_lie_together(b
     assert saved.class_runs(trained.parent) == {}  # runs/, with runs on whole sets in it
     with pytest.raises(ValueError, match=f"holds several runs, one a class .{names[0]}, .*; name one: '"):
         saved.config_of(by_class)
-    assert saved.config_of(by_class / names[0])["images"]["count"] == 1000
+    assert saved.config_of(by_class / names[0])["images"]["count"] == 200
 
 
 def test_generators_by_class(by_class, trained):
