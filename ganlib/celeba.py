@@ -71,7 +71,7 @@ def _source(place: Path, where: str, split: str) -> Source:
         return folders.open_pictures(place, split, image_size, channels, pick=pick, wanted=wanted)
 
     marks = [stamp(path) for path in (place, *texts.values()) if path]
-    return Source(f"your copy ({where})", "".join(marks), open_faces)
+    return Source(f"your copy ({where})", "".join(marks), open_faces, files=[place])
 
 
 def _base(name: str) -> str:

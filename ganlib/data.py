@@ -81,7 +81,7 @@ def load(
         if value is not None and value < 1:
             raise ValueError(f"{what} is {value}, but must be at least 1.")
 
-    key = _known_name(name)
+    key = known_name(name)
     if isinstance(classes, str):
         classes = (classes,)
     if classes is not None and not getattr(SETS.get(key), "by_class", False):
@@ -96,7 +96,7 @@ def load(
         _check_split(key, split, SETS[key].splits)
         images = _climb(key, split, image_size, channels, classes, root, download)
     else:
-        images = _from_path(_find_path(name, key, root), split, image_size, channels, workers)
+        images = _from_path(find_path(name, key, root), split, image_size, channels, workers)
     return images.take(n, seed) if n is not None and n < len(images) else images
 
 
@@ -199,8 +199,12 @@ def _image_set(name: str, split: str, pixels, known, about: dict) -> ImageSet:
     return ImageSet(torch.from_numpy(pixels), labels, *facts, values, attributes)
 
 
-def _known_name(name: str | os.PathLike) -> str | None:
-    """The name as the table has it; None for what looks like a path, or is one."""
+def known_name(name: str | os.PathLike) -> str | None:
+    """The name as the table has it; None for what looks like a path, or is one.
+
+    Raises:
+        ValueError: if it is neither; the names there are, are listed.
+    """
     names = [*SETS, "toyfaces", "fake", "folder"]
     text = os.fspath(name)
     plain = {n.replace("-", ""): n for n in names}
@@ -222,7 +226,18 @@ def _places(path: str | os.PathLike, root: str | os.PathLike | None = None) -> l
     return [path, *(base / path for base in runtime.data_roots(root))]
 
 
-def _find_path(name, key, root) -> Path:
+def find_path(name: str | os.PathLike, key: str | None, root: str | os.PathLike | None) -> Path:
+    """Where a folder or archive of images is: in the working folder or a data root.
+
+    Args:
+        name: as given to :func:`load`.
+        key: what :func:`known_name` says of it: for ``"folder"`` it is ``root`` itself that is wanted.
+        root: a data root to look in first.
+
+    Raises:
+        ValueError: if ``root`` is wanted and missing.
+        FileNotFoundError: if there is no such path.
+    """
     if key == "folder":
         if root is None:
             raise ValueError('load("folder") needs root=, the path of a folder or archive of images.')

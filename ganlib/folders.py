@@ -99,7 +99,7 @@ def open_pictures(
             ``image_size``, or the archive is damaged.
     """
     look = looks(path)
-    headers = _scan(look(), wanted)
+    headers = scan(look(), wanted)
     if not headers:
         which = f" for split='{split}'" if wanted else ""
         raise ValueError(
@@ -146,8 +146,13 @@ def open_pictures(
     return Reading((len(chosen), *shape), picked.classes, chunks, skipped, picked.attributes)
 
 
-def _scan(members: Members, wanted: Callable[[str], bool] | None) -> dict[str, tuple[int, int, bool] | str]:
-    """Name: (width, height, is grey) of every picture, by its first bytes; why, where they make no sense."""
+def scan(members: Members, wanted: Callable[[str], bool] | None = None) -> dict[str, tuple[int, int, bool] | str]:
+    """Name: (width, height, is grey) of every picture, by its first bytes; why, where they make no sense.
+
+    Args:
+        members: of a folder or an archive, see :func:`ganlib.archives.members`.
+        wanted: as in :func:`open_pictures`.
+    """
     headers = {}
     with warnings.catch_warnings(), bar(None, "looking at", " images") as progress:
         warnings.simplefilter("error", Image.DecompressionBombWarning)

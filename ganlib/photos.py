@@ -46,7 +46,7 @@ def _by_folder(place: Path, where: str, split: str) -> Source:
     def open_at(image_size, channels):
         return folders.open_pictures(place, split, image_size, channels)
 
-    return Source(f"your copy ({where})", stamp(place), open_at)
+    return Source(f"your copy ({where})", stamp(place), open_at, files=[place])
 
 
 def find_lsun(folder: Path, split: str, classes: Sequence[str] | None = None) -> Iterator[Source]:
@@ -91,7 +91,7 @@ def _of_classes(place: Path, where: str, there: dict[str, Path], classes: Sequen
         )
 
     marks = [stamp(there[name]) for name in names if name in there]
-    return Source(f"your copy ({where})", "".join(marks), open_at)
+    return Source(f"your copy ({where})", "".join(marks), open_at, files=[place])
 
 
 def _first(name: str) -> str:

@@ -28,6 +28,7 @@ class Source:
         open: ``open(image_size, channels) -> Reading``; None for either means as the images are.
         real: False for generated pictures and other stand-ins.
         unit: what one image is called, where it is not what the set holds.
+        files: what it would be read from, where that is not generated; some may be missing.
     """
 
     where: str
@@ -35,6 +36,7 @@ class Source:
     open: Callable[[int | None, int | None], Reading]
     real: bool = True
     unit: str | None = None
+    files: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _from_files(named: NamedSet, where: str, split: str, files: Sequence[Path]) 
             )
         return x, y
 
-    return Source(where, "".join(map(stamp, files)), from_arrays(read, named.classes, named.pad_to))
+    return Source(where, "".join(map(stamp, files)), from_arrays(read, named.classes, named.pad_to), files=files)
 
 
 def copies(
@@ -213,7 +215,7 @@ def _from_pictures(named: NamedSet, split: str, path: Path) -> Source:
 
         return Reading(shape, reading.classes, chunks, reading.skipped)
 
-    return Source(f"your copy ({path.name})", stamp(path), read_at)
+    return Source(f"your copy ({path.name})", stamp(path), read_at, files=[path])
 
 
 # --- The download -------------------------------------------------------------------------------------------
