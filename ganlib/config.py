@@ -148,7 +148,7 @@ class Keeping:
     """steps between two pictures of the same z, the film's frames (a fiftieth of the run)"""
 
     score_every: int | None = None
-    """steps between two scores (a tenth of the run); 0 for none"""
+    """steps between two scores (a tenth of the run, at least 100); 0 for none"""
 
     checkpoint_every: int = 1000
     """steps between two checkpoints"""

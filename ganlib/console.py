@@ -69,13 +69,14 @@ class Lines:
     def __init__(self, total: int, initial: int, every: int):
         self.total, self.n, self.every = total, initial, every
         self._values: dict[str, str] = {}
-        self._begun, self._first = time.perf_counter(), initial
+        self._begun, self._first, self._told = time.perf_counter(), initial, initial
 
     def __enter__(self) -> Lines:
         return self
 
     def __exit__(self, *_) -> None:
-        """Nothing is left open."""
+        if self._told < self.n:
+            self._tell()
 
     def set_postfix(self, values: dict[str, str], refresh: bool = False) -> None:
         """Note what the next line is to show besides."""
@@ -84,8 +85,11 @@ class Lines:
     def update(self) -> None:
         """A step was made."""
         self.n += 1
-        if self.n % self.every and self.n < self.total:
-            return
+        if self.n % self.every == 0:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = self.n
         rate = (self.n - self._first) / max(1e-9, time.perf_counter() - self._begun)
         left = tqdm.format_interval(max(0, self.total - self.n) / rate)
         told = [f"step {self.n:,} of {self.total:,}", f"{rate:.3g} a second", f"{left} left"]

@@ -27,6 +27,7 @@ from ganlib.steps import GAN
 UNTIL_TIME_IS_UP = 10**6  # steps
 FIRST_MINUTES = 5000  # steps that a run is taken to have, for its pictures and scores, where only its time is known
 EPOCHS = 10  # where nothing says how long
+OFTEN_ENOUGH = 100  # steps between two scores, each of which takes seconds
 N_SCORED = {"digits": 1000, "colours": 2000}  # samples, so few that it takes seconds
 FEWEST_REALS = 128  # half of them are the floor, and the nets have 64 features
 
@@ -187,7 +188,7 @@ def fit_arguments(config: Config, images: ImageSet) -> dict:
     made = steps_to_make(config, images)
     length = FIRST_MINUTES if made == UNTIL_TIME_IS_UP else made
     snapshot_every = config.snapshot_every or max(1, length // 50)
-    score_every = max(1, length // 10) if config.score_every is None else config.score_every
+    score_every = max(OFTEN_ENOUGH, length // 10) if config.score_every is None else config.score_every
     names = ("seconds", "batch_size", "ema_decay", "checkpoint_every", "seed", "device", "precision", "print_every")
     return {
         **{name: getattr(config, name) for name in names},

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from tqdm import tqdm
 
 from ganlib import checkpoint, games, settings, state
 from ganlib.config import Config
@@ -128,6 +129,7 @@ def _follow(rank: int, n: int, place: str, config: Config, kind: str, folder: Pa
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     torch.set_num_threads(threads)
+    tqdm.set_lock(threading.RLock())  # its usual one is for several processes, and would outlive this one
     # In a thread of its own, fit does not listen to Ctrl-C.
     work = threading.Thread(target=_take_part, args=(rank, n, place, config, kind, folder))
     work.start()

@@ -104,7 +104,7 @@ WRONG = [
     (["train", "--resume-path", "x", "--out", "y"], "leave out out"),
     (["train", "--resume-path", "x", "--preset", "demo"], "leave preset out"),
     (["train", "--generator", "no.pth", *TINY], "no file or folder 'no.pth'"),
-    (["train", "--dry-run=yes"], "--dry-run"),
+    (["train", "--dry-run=yes"], "yes"),
 ]
 
 

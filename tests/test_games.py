@@ -170,23 +170,24 @@ def test_the_rest_is_what_fit_takes():
     )
     assert (arguments["snapshot_at"], arguments["score_at"]) == (range(0, 10, 4), ())
     usual = games.fit_arguments(tiny(steps=500), images)
-    assert (usual["snapshot_at"], usual["score_at"]) == (range(0, 501, 10), range(0, 501, 50))
+    assert (usual["snapshot_at"], usual["score_at"]) == (range(0, 501, 10), range(0, 501, 100))
     assert games.fit_arguments(tiny(steps=3), images)["snapshot_at"] == range(4)
     assert games.fit_arguments(tiny(seconds=9.0), images)["snapshot_at"].step == 100
     assert (arguments["precision"], arguments["ema_decay"], arguments["seed"]) == ("fp32", 0.5, 3)
 
 
-def test_scores_suit_the_images():
+def test_scores_suit_the_images(monkeypatch):
+    monkeypatch.setattr(games, "N_SCORED", {"digits": 100, "colours": 100})
     grey = load("fake", n=130, image_size=28, channels=1)
     digits = dataclasses.replace(grey, name="mnist")
     for images in (load("fake", n=40), grey, load("fake", n=130, image_size=16, channels=1)):
         assert games.score_for(images) is None
     generator = games.players(games.fitted(Config(z_dim=4, g_width=2, d_width=2), digits)).ema_generator
-    assert list(games.score_for(digits)(generator)) == ["fd_digitnet_1k", "sure", "smallest_share"]
+    assert list(games.score_for(digits)(generator)) == ["fd_digitnet_100", "sure", "smallest_share"]
     colours = load("fake", n=130, image_size=8)
     generator = games.players(games.fitted(tiny(), colours)).ema_generator
     (found,) = games.score_for(colours)(generator).items()
-    assert found[0] == "fd_cifarnet_2k" and math.isfinite(found[1])
+    assert found[0] == "fd_cifarnet_100" and math.isfinite(found[1])
 
 
 # --- weights to start from ------------------------------------------------------------------------
