@@ -36,6 +36,14 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("ganlib.cli:train", "train a GAN, or go on training one"),
+    "generate": Command("ganlib.pictures:generate", "draw images with a run's generator"),
+    "gif": Command("ganlib.pictures:gif", "make a film of a run's training"),
+    "interpolate": Command("ganlib.pictures:interpolate", "make a film of a walk through the latent space"),
+    "reconstruct": Command("ganlib.reconstructing:reconstruct", "find what each checkpoint makes of given images"),
+    "evaluate": Command("ganlib.evaluation:evaluate", "score a run's generator"),
+    "info": Command("ganlib.reports:info", "tell what a run is and how it stands"),
+    "compare": Command("ganlib.reports:compare", "compare runs: a table, and their curves"),
+    "data": Command("ganlib.inventory:data", "tell which image sets are here, and how to get others"),
 }
 
 

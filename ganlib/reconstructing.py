@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -19,18 +18,18 @@ SCALED_TO = 96  # pixels that the side of an image has in the picture at least
 
 
 def reconstruct(
-    run: str | os.PathLike,
-    images: str | os.PathLike | ImageSet | None = None,
+    run: Path,
+    images: Path | None = None,
     *,
     num: int = 8,
-    likelihood: str = "gaussian",
-    sigma: float | str = LEARNED,
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+    sigma: float | Literal["learned"] = LEARNED,
     restarts: int = 4,
     steps: int = 500,
-    checkpoints: str | Sequence[int] = "all",
+    checkpoints: tuple[int, ...] = (),
     seed: int = 0,
-    out: str | os.PathLike | None = None,
-    root: str | os.PathLike | None = None,
+    out: Path | None = None,
+    data_root: Path | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> dict:
@@ -41,14 +40,17 @@ def reconstruct(
 
     Args:
         run: the run's folder.
-        images: a folder or an archive of images, or an ImageSet. None for images of the run's own set that it was not
-            trained on: its test split, or else (this is said) those that it was trained on.
+        images: a folder or an archive of images. None for images of the run's own set that it was not trained on: its
+            test split, or else (this is said) those that it was trained on.
         num: how many of them, chosen with ``seed``; all if there are fewer.
-        likelihood, sigma, restarts, steps: as in :func:`ganlib.inversion.invert`.
-        checkpoints: ``"all"`` that the run has kept, or the steps of some.
+        likelihood: gaussian; or bernoulli, for digits.
+        sigma: of the Gaussian; learned: for each image the one that fits best.
+        restarts: beginnings for each image, of which the best is kept.
+        steps: of the optimiser, for each checkpoint.
+        checkpoints: the steps of some; none for all that the run has kept.
         seed: of the choice of images and of the beginnings of z, which are the same for every checkpoint.
         out: folder for ``reconstruction.png`` and ``reconstruction.json``; None for ``reconstruction`` in the run's.
-        root: a data root to look for the run's set in first.
+        data_root: where to look for the run's set first.
         device: "cuda", "mps" or "cpu"; None for the best there is.
         progress: whether to show bars.
 
@@ -67,7 +69,7 @@ def reconstruct(
         raise ValueError(f"num is {num}, but a row of the picture has 1 to {MOST} images.")
     config = _config(run)
     wanted = _chosen(run, checkpoints)
-    given = _images(config, images, root)
+    given = _images(config, images, data_root)
     given = given.take(min(num, len(given)), seed)
     where = runtime.device(device)
     out = Path(out) if out is not None else run / "reconstruction"
@@ -120,24 +122,18 @@ def _config(run: Path) -> dict:
     raise ValueError(f"'{path}' is damaged: it does not say what images the run was trained on.")
 
 
-def _chosen(run: Path, checkpoints: str | Sequence[int]) -> list[int]:
+def _chosen(run: Path, checkpoints: tuple[int, ...]) -> list[int]:
     there = checkpoint.steps_in(run)
     if not there:
         raise FileNotFoundError(f"The run in '{run}' has no checkpoint yet; let it train until it has.")
-    if checkpoints == "all":
-        return there
-    if isinstance(checkpoints, str) or not len(checkpoints):
-        raise ValueError(f"checkpoints is '{checkpoints}', but must be 'all' or the steps of some.")
     for step in checkpoints:
         if step not in there:
             raise ValueError(f"'{run}' has no checkpoint of step {step}; it has: {', '.join(map(str, there))}.")
-    return sorted(set(checkpoints))
+    return sorted(set(checkpoints)) or there
 
 
-def _images(config: dict, images: str | os.PathLike | ImageSet | None, root) -> ImageSet:
+def _images(config: dict, images: Path | None, root: Path | None) -> ImageSet:
     channels, size, _ = config["images"]["shape"]
-    if isinstance(images, ImageSet):
-        return images
     if images is not None:
         return data.load(images, image_size=size, channels=channels)
     there, why = config["images"], None
@@ -149,8 +145,8 @@ def _images(config: dict, images: str | os.PathLike | ImageSet | None, root) -> 
             why = error
             continue
         if why is not None:
-            print(f"{why} So these may be images that the run was trained on; for a fair look give others: images=...")
+            print(f"{why} So these may be images that the run was trained on; for a fair look give others (images)")
         return found
     raise FileNotFoundError(
-        f"The images of this run ({there.get('source')}) are not here; give some others: images=..."
+        f"The images of this run ({there.get('source')}) are not here; give some others (images)"
     ) from why

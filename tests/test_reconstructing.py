@@ -71,13 +71,13 @@ def test_images_of_ones_own_some_checkpoints_and_another_folder(run, tmp_path, c
     for number, pixels in enumerate(noise(5, size=20)):  # grey and larger: they come as the run's images are
         Image.fromarray(pixels[0].numpy()).save(folder / f"{number}.png")
     found = reconstruct(
-        run, folder, checkpoints=[6, 2], likelihood="gaussian", sigma=0.2, out=tmp_path / "there", **QUICK
+        run, folder, checkpoints=(6, 2), likelihood="gaussian", sigma=0.2, out=tmp_path / "there", **QUICK
     )
     assert [row["step"] for row in found["rows"]] == [2, 6] and found["rows"][0]["sigma"] == pytest.approx([0.2] * 3)
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"reconstruction.png", "reconstruction.json"}
     assert not (run / "reconstruction").exists()
     assert "3 of photos · 5 images" in capsys.readouterr().out
-    bernoulli = reconstruct(run, folder, likelihood="bernoulli", checkpoints=[6], **{**QUICK, "num": 60})
+    bernoulli = reconstruct(run, folder, likelihood="bernoulli", checkpoints=(6,), **{**QUICK, "num": 60})
     assert len(bernoulli["rows"][0]["error"]) == 5  # there are no more
     assert bernoulli["rows"][0]["sigma"] is None
 
@@ -88,17 +88,14 @@ def test_a_damaged_checkpoint_is_told_and_left_out(run, few, capsys):
     printed = capsys.readouterr().out
     assert "step-000004' is damaged" in printed and "It is left out." in printed
     with pytest.raises(ValueError, match="None of the checkpoints asked for .* is whole"):
-        reconstruct(run, checkpoints=[4], **QUICK)
+        reconstruct(run, checkpoints=(4,), **QUICK)
 
 
 def test_images_that_are_nowhere_or_not_new_are_told(tmp_path, shapes, capsys, few):
     run = train(ImageSet(shapes.pixels, None, (), "holiday", "holiday · 24 images"), tmp_path / "run", steps=2)
     with pytest.raises(FileNotFoundError, match=r"images of this run \(holiday · 24 images\) are not here; give some"):
         reconstruct(run, **QUICK)
-    folder = tmp_path / "no_test_here"
-    folder.mkdir()
-    for number, pixels in enumerate(shapes.pixels[:8]):
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    folder = pictures(tmp_path / "no_test_here", shapes.pixels[:8])
     config = json.loads((run / "config.json").read_text())
     config["images"]["name"] = str(folder)
     (run / "config.json").write_text(json.dumps(config))
@@ -108,19 +105,25 @@ def test_images_that_are_nowhere_or_not_new_are_told(tmp_path, shapes, capsys, f
     )
 
 
+def pictures(folder, pixels):
+    folder.mkdir()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    return folder
+
+
 def test_what_is_wrong_gets_a_sentence(run, shapes, tmp_path):
+    shapes = pictures(tmp_path / "shapes", shapes.pixels[:4])
     with pytest.raises(FileNotFoundError, match="There is no run in .*config.json"):
         reconstruct(tmp_path / "nowhere", **QUICK)
     with pytest.raises(ValueError, match="has no checkpoint of step 3; it has: 2, 4, 6"):
-        reconstruct(run, shapes, checkpoints=[3], **QUICK)
-    with pytest.raises(ValueError, match="checkpoints is 'last', but must be 'all' or the steps"):
-        reconstruct(run, shapes, checkpoints="last", **QUICK)
+        reconstruct(run, shapes, checkpoints=(3,), **QUICK)
     with pytest.raises(ValueError, match="num is 0, but a row of the picture has 1 to 64"):
         reconstruct(run, shapes, **{**QUICK, "num": 0})
     with pytest.raises(ValueError, match="restarts is 0"):
         reconstruct(run, shapes, **{**QUICK, "restarts": 0})
-    with pytest.raises(ValueError, match="of 8×8 pixels, but this generator's are of 16×16"):
-        reconstruct(run, ImageSet(noise(4, 3), None, (), "x", "x · 4 images"), **QUICK)
+    with pytest.raises(ValueError, match="is 8×8 pixels, smaller than image_size=16"):
+        reconstruct(run, pictures(tmp_path / "small", noise(4, 3)), **QUICK)
     with pytest.raises(FileNotFoundError, match="There is no folder or archive"):
         reconstruct(run, "no/such/photos", **QUICK)
     (run / "config.json").write_text("{")
