@@ -43,8 +43,8 @@ def generate(
         run: the run's folder.
         num: how many pictures.
         seed: of the latent vectors z.
-        truncation: draw numbers of z beyond ± so much again until they are within: at 1 or less the pictures are more
-            alike, and often better. None or 0 for z as in training and in scores.
+        truncation: draw numbers of z beyond ± so much again until they are within: the pictures become more alike; of
+            large networks also better, of a DCGAN greyer. None or 0 for z as in training and in scores.
         grid: one PNG with all of them instead of a file each.
         klass: only this class, of a run with one generator a class.
         out: the folder, or the grid's file; a number is added if it is taken. None for one in the run's folder.

@@ -1,5 +1,6 @@
 """The score of a run that is there: the number that the score itself gives, of the right images or of none."""
 
+import functools
 import json
 
 import pytest
@@ -14,6 +15,8 @@ from ganlib.imageset import ImageSet
 from ganlib.metrics import score, score_digits
 from ganlib.variants import PerClass
 from helpers import noise
+
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +55,15 @@ def _fake():
     return data.load("fake", **RUN_IMAGES)
 
 
-def test_colour_is_judged_by_the_cifar_net_at_its_size(tmp_path):
+def test_colour_is_judged_by_the_cifar_net_at_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "score", functools.partial(score, metrics=("fd", "is")))  # not all take as long
     for size, resizer in ((32, "none"), (16, "bicubic")):
         images = data.load("fake", image_size=size, n=150)
         run = small_run(tmp_path / str(size), images, steps=2)
         found = evaluate(run, num=100)
-        wanted = score(checkpoint.load_generator(run), images, cifar_net(), n=100, resizer=resizer)
+        wanted = score(
+            checkpoint.load_generator(run), images, cifar_net(), n=100, resizer=resizer, metrics=("fd", "is")
+        )
         assert found == wanted and found["fd"].protocol["resizer"] == resizer
 
 

@@ -17,6 +17,8 @@ from ganlib.steps import GAN
 from ganlib.train import fit
 from helpers import noise
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
