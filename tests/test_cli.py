@@ -105,6 +105,21 @@ WRONG = [
     (["train", "--resume-path", "x", "--preset", "demo"], "leave preset out"),
     (["train", "--generator", "no.pth", *TINY], "no file or folder 'no.pth'"),
     (["train", "--dry-run=yes"], "yes"),
+    (["generate"], "--run"),
+    (["generate", "--run", "no/such/run"], "no/such/run"),
+    (["generate", "--run", "no/such/run", "--num", "many"], "--num.*many"),
+    (["gif", "--run", "no/such/run"], "no/such/run"),
+    (["gif", "--rnu", "x"], "--run PATH"),
+    (["interpolate", "--run", "no/such/run"], "no/such/run"),
+    (["evaluate", "--run", "no/such/run"], "no/such/run"),
+    (["evaluate", "--run", "x", "--against", "them"], "them.*--against|--against.*them"),
+    (["reconstruct", "--run", "no/such/run"], "There is no run in 'no/such/run'"),
+    (["reconstruct", "--run", "x", "--likelihood", "laplace"], "laplace.*--likelihood|--likelihood.*laplace"),
+    (["info"], "RUN|run"),
+    (["info", "no/such/run"], "no/such/run"),
+    (["compare", "no/such/run", "no/other/run"], "no/such/run"),
+    (["data", "mnits"], "mnits"),
+    (["data", "no/such/folder"], "no/such/folder"),
 ]
 
 
@@ -123,7 +138,7 @@ def is_short_and_names(words, sentence):
 
 
 def test_there_are_fifty_of_them():
-    assert len(WRONG) + len(DAMAGED) > 65
+    assert len(WRONG) + len(DAMAGED) > 80
 
 
 @pytest.mark.parametrize(
@@ -288,6 +303,31 @@ def test_random_words_never_end_in_a_traceback(parts):
     assert len(err.strip().splitlines()) == (1 if code else 0) and (not code or err.startswith("ganlib: "))
     if code == 0 and "--help" not in words:
         assert check(*seen)
+
+
+OTHERS = sorted(cli.COMMANDS.keys() - {"train"})
+OTHER_FLAGS = [
+    "--run",
+    "--num",
+    "--seed",
+    "--out",
+    "--fps",
+    "--truncation",
+    "--grid",
+    "--steps",
+    "--data-root",
+    "--help",
+]
+OTHER_PART = st.tuples(st.sampled_from(OTHER_FLAGS), st.lists(st.sampled_from(VALUES), max_size=2))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from([name for name in OTHERS if name != "data"]), st.lists(OTHER_PART, max_size=4))
+def test_nor_do_they_after_other_commands(name, parts):
+    words = [word for flag, values in parts for word in (flag, *values)]
+    code, _, err = told([name, *words])  # there is no run of any of these names
+    assert code == (0 if not err else 2)
+    assert len(err.strip().splitlines()) == (1 if code else 0) and (not code or err.startswith("ganlib: "))
 
 
 # --- the program ----------------------------------------------------------------------------------
