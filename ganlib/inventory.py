@@ -20,7 +20,11 @@ from ganlib.sources import NamedSet, PhotoSet
 DRAWN = {"fake": "generated shapes, any size", "toyfaces": "generated faces with known attributes, any size"}
 
 
-def data(name: Annotated[str | None, tyro.conf.Positional] = None, *, data_root: Path | None = None) -> dict:
+def data(
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None,
+    *,
+    data_root: Path | None = None,
+) -> dict:
     """Tell which image sets are on this machine and how to get the others, or what is in a folder of pictures.
 
     Nothing is downloaded, prepared or changed.

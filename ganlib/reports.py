@@ -23,7 +23,7 @@ MOST = 20  # runs in one comparison
 VERSIONS = ("ganlib", "torch", "numpy", "safetensors", "python", "git", "processor", "threads")
 
 
-def info(run: Annotated[Path, tyro.conf.Positional]) -> dict:
+def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]) -> dict:
     """Tell what a run is, how far it got, whether its checkpoints are whole, and how to go on with it.
 
     Args:
@@ -141,7 +141,11 @@ def _plain(value) -> str:
     return "–" if value is None else str(value)
 
 
-def compare(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], *, out: Path | None = None) -> dict[str, dict]:
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")],
+    *,
+    out: Path | None = None,
+) -> dict[str, dict]:
     """Compare runs: a table of what differs and how they went, and a picture with the curves of all.
 
     Args:
