@@ -106,8 +106,20 @@ def read(folder: Path) -> tuple[Tensors, dict]:
     if missing := sorted(wanted - hashes.keys()):
         raise ValueError(f"The checkpoint in '{folder}' has no {', '.join(missing)}: training cannot go on from it.")
     tensors = {name: _load(folder, name, hashes) for name in sorted(hashes) if name != "state"}
-    facts = json.loads(_whole(folder / "state.json", hashes["state"]))
-    return tensors, facts
+    return tensors, read_facts(folder)
+
+
+def read_facts(folder: Path) -> dict:
+    """What :func:`write` wrote besides tensors: one small file, held against its checksum.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if it is damaged, or has only networks in it.
+    """
+    hashes = _about(folder)["sha256"]
+    if "state" not in hashes:
+        raise ValueError(f"The checkpoint in '{folder}' has no state: training cannot go on from it.")
+    return json.loads(_whole(folder / "state.json", hashes["state"]))
 
 
 def steps_in(folder: str | os.PathLike) -> list[int]:
@@ -130,7 +142,7 @@ def load_generator(folder: str | os.PathLike, name: str = "ema_generator") -> mo
         name: ``"ema_generator"`` (the running average, usually the better one) or ``"generator"``.
 
     Returns:
-        network [B, z_dim] -> images [B, C, H, W] in [-1, 1].
+        network [B, z_dim] -> images [B, C, H, W] in [-1, 1]; its attribute ``steps_done`` says of which step it is.
 
     Raises:
         FileNotFoundError: if there is no checkpoint in ``folder``.
@@ -215,7 +227,7 @@ def _generator(folder: Path, name: str) -> models.Generator:
         raise ValueError(
             f"The weights in '{folder}' do not fit the {kind} network that model.json describes."
         ) from error
-    generator.averaged = name == "ema_generator"
+    generator.averaged, generator.steps_done = name == "ema_generator", about.get("steps_done")
     return generator.eval()
 
 

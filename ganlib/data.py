@@ -70,7 +70,7 @@ def load(
         if value is not None and value < 1:
             raise ValueError(f"{what} is {value}, but must be at least 1.")
 
-    key = _known_name(name)
+    key = known_name(name)
     if key == "fake":
         _check_split(key, split)
         return _fake(n or FAKE_COUNT, image_size or 32, channels or 3, split, seed)
@@ -78,7 +78,7 @@ def load(
         _check_split(key, split)
         images = _climb(key, split, image_size, channels, root, download)
     else:
-        images = _from_path(_find_path(name, key, root), split, image_size, channels)
+        images = _from_path(find_path(name, key, root), split, image_size, channels)
     return images.take(n, seed) if n is not None and n < len(images) else images
 
 
@@ -169,8 +169,12 @@ def _image_set(name: str, split: str, pixels, about: dict) -> ImageSet:
     return ImageSet(torch.from_numpy(pixels), labels, classes, name, about["source"], skipped, split)
 
 
-def _known_name(name: str | os.PathLike) -> str | None:
-    """The name as the table has it; None for what looks like a path, or is one."""
+def known_name(name: str | os.PathLike) -> str | None:
+    """The name as the table has it; None for what looks like a path, or is one.
+
+    Raises:
+        ValueError: if it is neither; the names there are, are listed.
+    """
     names = [*sources.SETS, "fake", "folder"]
     text = os.fspath(name)
     plain = {n.replace("-", ""): n for n in names}
@@ -192,7 +196,18 @@ def _places(path: str | os.PathLike, root: str | os.PathLike | None = None) -> l
     return [path, *(base / path for base in runtime.data_roots(root))]
 
 
-def _find_path(name, key, root) -> Path:
+def find_path(name: str | os.PathLike, key: str | None, root: str | os.PathLike | None) -> Path:
+    """Where a folder or archive of images is: in the working folder or a data root.
+
+    Args:
+        name: as given to :func:`load`.
+        key: what :func:`known_name` says of it: for ``"folder"`` it is ``root`` itself that is wanted.
+        root: a data root to look in first.
+
+    Raises:
+        ValueError: if ``root`` is wanted and missing.
+        FileNotFoundError: if there is no such path.
+    """
     if key == "folder":
         if root is None:
             raise ValueError('load("folder") needs root=, the path of a folder or archive of images.')

@@ -89,12 +89,7 @@ def open_pictures(
             ``image_size``, or the archive is damaged.
     """
     look = _twice(path)
-    headers = _scan(look())
-    if not headers:
-        raise ValueError(
-            f"There are no images in '{path}' (looked for {' '.join(PICTURES)}); "
-            "give a folder or archive that has some."
-        )
+    headers = scan(path, look())
     # An unreadable image has no say in what the folders mean: its name may be a trap that climbs out.
     skipped = [name for name in headers if headers[name] is None]
     names = [name for name in headers if headers[name] is not None]
@@ -104,7 +99,7 @@ def open_pictures(
             "check that they are whole."
         )
 
-    names = _choose_split(path, names, split)
+    names = in_split(path, names, split)
     smallest = min(names, key=lambda name: min(headers[name][:2]))
     width, height, _ = headers[smallest]
     shorter = min(width, height)
@@ -122,7 +117,7 @@ def open_pictures(
 
     if len(names) > SILENT_UP_TO:
         print(f"Preparing {len(names):,} images from '{path.name}' …")
-    classes, label_of = _classes(names)
+    classes, label_of = classes_of(names)
     chunks = _decode(look(), label_of, image_size, channels, bool(classes), skipped)
     return Reading((len(names), channels, image_size, image_size), classes, chunks, skipped)
 
@@ -213,10 +208,20 @@ def _stays_inside(name: str) -> bool:
 _UNREADABLE = Exception
 
 
-def _scan(members: Members) -> dict[str, tuple[int, int, bool] | None]:
-    """Name: (width, height, is grey) of every picture, by its first bytes; None where they make no sense."""
+def scan(path: Path, members: Members | None = None) -> dict[str, tuple[int, int, bool] | None]:
+    """Name: (width, height, is grey) of every picture in a folder or an archive, by its first bytes; None where they
+    make no sense.
+
+    Args:
+        path: the folder or archive.
+        members: what is in it, if that has been looked up.
+
+    Raises:
+        FileNotFoundError: if there is no such path.
+        ValueError: if there are no pictures in it, or the archive is damaged.
+    """
     headers = {}
-    for name, opener in members:
+    for name, opener in _members(path) if members is None else members:
         headers[name] = None
         if opener is not None:
             with contextlib.suppress(_UNREADABLE), Image.open(opener()) as image:
@@ -224,11 +229,20 @@ def _scan(members: Members) -> dict[str, tuple[int, int, bool] | None]:
                     *image.size,
                     image.mode in ("1", "L", "LA", "I", "F") or image.mode[:2] == "I;",
                 )
+    if not headers:
+        raise ValueError(
+            f"There are no images in '{path}' (looked for {' '.join(PICTURES)}); "
+            "give a folder or archive that has some."
+        )
     return headers
 
 
-def _choose_split(path: Path, names: list[str], split: str) -> list[str]:
-    """The names that belong to ``split``."""
+def in_split(path: Path, names: list[str], split: str) -> list[str]:
+    """Those ``names`` of pictures in ``path`` that belong to ``split``.
+
+    Raises:
+        ValueError: if there are none.
+    """
     parts = {name: PurePosixPath(name).parts for name in names}
     known = {alias: s for s, aliases in SPLITS.items() for alias in aliases}
     common = os.path.commonprefix([p[:-1] for p in parts.values()])
@@ -247,7 +261,7 @@ def _choose_split(path: Path, names: list[str], split: str) -> list[str]:
     return chosen
 
 
-def _classes(names: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+def classes_of(names: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """The class names and the label of each picture; no classes where the folders do not tell any apart."""
     parts = [PurePosixPath(name).parts for name in names]
     depth = len(os.path.commonprefix([p[:-1] for p in parts]))

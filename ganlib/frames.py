@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ganlib import durable
@@ -47,16 +47,31 @@ def read(folder: Path, frame: dict) -> Tensor | None:
     n, c, h, w = frame["shape"]
     path = path_of(folder, frame["step"])
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            sheet = torch.from_numpy(np.array(picture))
-        cells = sheet.view(len(sheet) // h, h, COLUMNS, w, -1).permute(0, 2, 4, 1, 3).flatten(0, 1)
-        images = cells.reshape(-1, h, w)[: n * c].reshape(n, c, h, w).contiguous()
+        images = cells(path, h, w).reshape(-1, h, w)[: n * c].reshape(n, c, h, w).contiguous()
         if _hash(images) == frame["sha256"]:
             return images
-    except (OSError, ValueError, RuntimeError, SyntaxError):  # each is a way of being damaged
+    except (OSError, ValueError, RuntimeError):  # each is a way of being damaged
         pass
     print(f"'{path}' is missing or damaged; the history goes on without that snapshot.")
     return None
+
+
+def cells(path: Path, height: int, width: int) -> Tensor:
+    """The images in a file that :func:`write` wrote: uint8 [N, C, height, width], C = 1 or 3.
+
+    The last row of the file is filled up with black ones. An image of other than 1 or 3 channels is that many in here.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be read.
+        ValueError: if it is no PNG, or holds no such images.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            sheet = torch.from_numpy(np.array(picture))
+        rows = sheet.view(len(sheet) // height, height, COLUMNS, width, -1)
+    except (RuntimeError, SyntaxError, UnidentifiedImageError) as error:
+        raise ValueError(f"'{path}' is damaged: it holds no images of {height}×{width} pixels.") from error
+    return rows.permute(0, 2, 4, 1, 3).flatten(0, 1)
 
 
 def _hash(images: Tensor) -> str:

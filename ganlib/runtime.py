@@ -46,7 +46,13 @@ Z_STREAM, FIXED_Z_STREAM, GIVEN_STREAM = 1 << 30, 2 << 30, 3 << 30
 
 
 def rng(seed: int, where: str | torch.device = "cpu") -> torch.Generator:
-    """A random generator of its own, seeded with ``seed``: the only source of randomness ganlib draws from."""
+    """A random generator of its own, seeded with ``seed``: the only source of randomness ganlib draws from.
+
+    Raises:
+        ValueError: if ``seed`` has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"The seed {seed} is no number of 64 bits; take a smaller one.")
     return torch.Generator(where).manual_seed(seed)
 
 
@@ -167,6 +173,24 @@ def new_run_folder(path: str | os.PathLike) -> Path:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             check_writable(folder)
             return folder
+
+
+def new_file(path: str | os.PathLike, *others: str) -> Path:
+    """``path``, or ``name-2.png``, ``name-3.png``, … in the place of ``name.png`` where there is a file already.
+
+    Args:
+        path: the file to be written; its folder is made.
+        others: endings such as ``".gif"`` of files that will lie beside it under the same name.
+
+    Raises:
+        OSError: if its folder cannot be written, with what to do.
+    """
+    path = Path(path)
+    for k in itertools.count(1):
+        free = path if k == 1 else path.with_name(f"{path.stem}-{k}{path.suffix}")
+        if not any(free.with_suffix(ending).exists() for ending in (path.suffix, *others)):
+            check_writable(free.parent)
+            return free
 
 
 def check_writable(folder: str | os.PathLike) -> None:

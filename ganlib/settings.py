@@ -6,7 +6,7 @@ import functools
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 import torch
@@ -87,6 +87,21 @@ def differences(there: dict, here: dict) -> list[str]:
     ]
 
 
+def varied(configs: Sequence[dict]) -> dict[str, list]:
+    """The settings in which descriptions are not all alike: dotted name -> the value in each, None where it has none.
+
+    Short: a network of ganlib's is what it was built from, another one a hash of its layers. See :func:`differences`
+    for what is compared.
+    """
+    parts = []
+    for config in configs:
+        players = {name: _short(player) for name, player in config["players"].items()}
+        parts.append(dict(_flat(_compared(config | {"players": players}, steps=True))))
+    keys = dict.fromkeys(key for part in parts for key in part)
+    values = {key: [part.get(key) for part in parts] for key in keys}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
 def new_surroundings(there: dict, here: dict) -> list[str]:
     """What a run goes on with that may change the last digits of its numbers, though not what it is."""
     names = ("torch", "processor", "threads")
@@ -109,6 +124,15 @@ def _flat(value, path: str = "") -> Iterator[tuple[str, object]]:
         return
     for key, inner in pairs:
         yield from _flat(inner, f"{path}.{key}" if path else str(key))
+
+
+def _short(player):
+    """A network as :func:`_network` tells of it, without its layers; any other entry as it is."""
+    if not isinstance(player, dict) or "layers" not in player:
+        return player
+    layers = "\n".join(player["layers"]).encode()
+    rest = {name: value for name, value in player.items() if name not in ("config", "layers")}
+    return rest | (player["config"] or {"layers": hashlib.sha256(layers).hexdigest()[:6]})
 
 
 def _shown(flat: dict, key: str) -> str:

@@ -32,6 +32,7 @@ class Source:
         open: ``open(image_size, channels) -> Reading``; None for either means as the images are.
         real: False for generated pictures and other stand-ins.
         unit: what one image is called, where it is not what the set holds.
+        files: what it would be read from, where that is not generated; some may be missing.
     """
 
     where: str
@@ -39,6 +40,7 @@ class Source:
     open: Callable[[int | None, int | None], Reading]
     real: bool = True
     unit: str | None = None
+    files: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _from_files(named: NamedSet, where: str, split: str, files: Sequence[Path]) 
         return x, y
 
     stamp = "".join(folders.stamp(path) for path in files)
-    return Source(where, stamp, from_arrays(read, named.classes, named.pad_to))
+    return Source(where, stamp, from_arrays(read, named.classes, named.pad_to), files=files)
 
 
 def copies(named: NamedSet, split: str, root: str | os.PathLike | None = None) -> Iterator[Source]:
@@ -158,7 +160,7 @@ def _from_pictures(named: NamedSet, split: str, path: Path) -> Source:
         chunks = ((resize(x, image_size, channels, named.pad_to), y) for x, y in reading.chunks)
         return Reading(shape, reading.classes, chunks, reading.skipped)
 
-    return Source(f"your copy ({path.name})", folders.stamp(path), read_at)
+    return Source(f"your copy ({path.name})", folders.stamp(path), read_at, files=[path])
 
 
 # --- The download -------------------------------------------------------------------------------------------

@@ -170,28 +170,34 @@ def curves(
     if score is not None and score not in names:
         raise ValueError(f"There is no score '{score}'; measured were: {', '.join(names) or 'none'}.")
 
-    figure = _figure(720, 460 if names else 300, few_colours=True, layout="constrained")
-    panels = figure.subplots(2 if names else 1, sharex=True, squeeze=False)[:, 0]
-    _draw_losses(panels[0], losses, equilibrium or {}, smooth, getattr(history, "first_step", 0))
+    figure, axes = panels(2 if names else 1)
+    _draw_losses(axes[0], losses, equilibrium or {}, smooth, getattr(history, "first_step", 0))
     if names:
-        _draw_score(panels[1], history.scores, score or names[0])
-    for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(alpha=0.2)
-    panels[-1].set_xlabel("step (one generator update)")
+        _draw_score(axes[1], history.scores, score or names[0])
+    axes[-1].set_xlabel("step (one generator update)")
     if epoch := history.steps_per_epoch:
-        top = panels[0].secondary_xaxis("top", functions=(lambda s: s / epoch, lambda e: e * epoch))
+        top = axes[0].secondary_xaxis("top", functions=(lambda s: s / epoch, lambda e: e * epoch))
         top.set_xlabel("epoch")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
 
 
+def panels(n: int):
+    """An empty Figure with ``n`` panels for curves, one below the other over the same steps; and the panels."""
+    figure = _figure(720, 140 + 160 * n, few_colours=True, layout="constrained")
+    axes = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.2)
+    return figure, axes
+
+
 def _draw_losses(axes, losses: dict[str, np.ndarray], equilibrium: dict[str, float], smooth: int, first: int) -> None:
     colors, spare, seen = {"d_loss": D_COLOR, "g_loss": G_COLOR}, itertools.cycle(OTHER_COLORS), []
     for name, raw in losses.items():
         color = colors.get(name) or next(spare)
-        x, calm = first + np.arange(1, len(raw) + 1), _running_mean(raw, smooth)
+        x, calm = first + np.arange(1, len(raw) + 1), running_mean(raw, smooth)
         axes.plot(x, raw, color=color, alpha=0.25, linewidth=0.7)
         axes.plot(x, calm, color=color, linewidth=1.6, label=name)
         if name in equilibrium:
@@ -215,7 +221,7 @@ def _draw_score(axes, scores: list[tuple[int, dict[str, float]]], name: str) -> 
         axes.set_yscale("log")
 
 
-def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     """The mean of the finite values among the ``width`` around each; NaN where there is none."""
     known, window = np.isfinite(values), np.ones(min(width, len(values)))
     count = np.convolve(known, window, "same")

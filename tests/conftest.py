@@ -1,6 +1,7 @@
 """What every test gets: two threads, a cache of its own, no network, and none of the user's settings."""
 
 import os
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a mach
 import pytest
 import torch
 
-from ganlib import data, durable, runtime, sources
+from ganlib import data, durable, models, runtime, sources, steps, train
 
 torch.set_num_threads(2)
 
@@ -88,3 +89,45 @@ def quickly(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+RUN_IMAGES = {"image_size": 28, "channels": 1, "n": 300}  # generated shapes: they need neither files nor a network
+
+
+FEW = 2000  # a tenth of them in each class
+
+
+def small_run(out, images, seed=0, lr=0.05, **changed):
+    """A real run of a few milliseconds: six steps, three snapshots, two scores, two checkpoints."""
+    size = (images.image_size, images.channels)
+    networks = models.dcgan_generator(*size, 2, 4, seed=seed), models.dcgan_discriminator(*size, 2, seed=seed + 1)
+    optimisers = [torch.optim.Adam(network.parameters(), lr, betas=(0.5, 0.999)) for network in networks]
+    scores = iter((9.0, 12.5))
+    arguments = {
+        **{"steps": 6, "batch_size": 8, "device": "cpu", "checkpoint_every": 3, "seed": seed, "progress": False},
+        **{"snapshot_at": [0, 3, 6], "score": lambda generator: {"fd": next(scores), "sure": 0.5}, "score_at": [3, 6]},
+    }
+    train.fit(steps.GAN(*networks, *optimisers, 4), steps.dcgan_step, images, out=out, **arguments | changed)
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a run, to be read only."""
+    return small_run(tmp_path_factory.mktemp("runs") / "shapes", data.load("fake", **RUN_IMAGES))
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """The folder of a run, to do with as one likes."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def by_class(tmp_path_factory):
+    """The folder of a run with one generator a class, to be read only."""
+    folder, images = tmp_path_factory.mktemp("runs") / "classes", data.load("fake", **RUN_IMAGES | {"n": FEW})
+    for seed, name in enumerate(images.classes[:3]):
+        small_run(folder / name, images.of_class(name), seed)
+    (folder / "classes.json").write_text("{}")
+    return folder

@@ -25,6 +25,19 @@ def test_the_picture_is_the_grid_that_a_reader_expects(tmp_path):
         assert picture.getpixel((12 * 1 + 5, 12 + 3)) == tuple(images[9, :, 3, 5].tolist())
 
 
+def test_the_images_of_a_file_without_knowing_how_many(tmp_path):
+    for channels in (1, 3):
+        images = noise(11, channels, 12)[:, :, :, :10]
+        frames.write(tmp_path, channels, images)
+        cells = frames.cells(frames.path_of(tmp_path, channels), 12, 10)
+        assert torch.equal(cells[:11], images) and cells.shape == (16, channels, 12, 10) and not cells[11:].any()
+    with pytest.raises(ValueError, match="holds no images of 9×9 pixels"):
+        frames.cells(frames.path_of(tmp_path, 3), 9, 9)
+    (tmp_path / "page.png").write_text("<html>")
+    with pytest.raises(ValueError, match="page.png' is damaged"):
+        frames.cells(tmp_path / "page.png", 12, 10)
+
+
 def test_a_lost_snapshot_is_told(tmp_path, capsys):
     first, second = noise(4, seed=1), noise(4, seed=2)
     frame = frames.write(tmp_path, 3, first)

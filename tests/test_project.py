@@ -21,6 +21,7 @@ ORDER = [
     *("digitscore", "stacked", "metrics"),
     *("steps",),
     *("presets", "history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "console", "train"),
+    *("saved", "pictures", "evaluation", "reports", "inventory"),
     *("widgets", "cli", "__main__"),
 ]
 LONGEST_MODULE = 350  # lines

@@ -98,3 +98,22 @@ def test_generators_do_not_touch_the_global_one():
     a, b = (torch.randn(3, generator=runtime.rng(5)) for _ in range(2))
     assert torch.equal(a, b)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_seed_of_too_many_bits_gets_a_sentence():
+    assert runtime.rng(-(2**63)) and runtime.rng(2**64 - 1)
+    for seed in (2**64, -(2**63) - 1):
+        with pytest.raises(ValueError, match="is no number of 64 bits; take a smaller one"):
+            runtime.rng(seed)
+
+
+def test_a_new_file_takes_the_first_free_name(tmp_path):
+    assert runtime.new_file(tmp_path / "new" / "a.gif") == tmp_path / "new" / "a.gif"
+    assert (tmp_path / "new").is_dir() and not any((tmp_path / "new").iterdir())
+    for name in ("a.gif", "a-2.png"):
+        (tmp_path / name).touch()
+    assert runtime.new_file(tmp_path / "a.gif") == tmp_path / "a-2.gif"
+    assert runtime.new_file(tmp_path / "a.gif", ".png") == tmp_path / "a-3.gif"
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Cannot write in '.*file'"):
+        runtime.new_file(tmp_path / "file" / "a.gif")

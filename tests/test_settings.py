@@ -56,6 +56,24 @@ def test_the_same_run_has_no_differences_however_long_it_is():
     assert settings.differences(describe(), longer) == []
 
 
+def test_what_varies_is_told_in_short():
+    one, two, three = describe(), describe(), describe(seed=7, reals=images(n=30))
+    assert settings.varied([one, two]) == {}
+    found = settings.varied([one, two, three])
+    prints = found.pop("images.fingerprint")
+    assert prints[0] == prints[1] != prints[2]
+    assert found == {"seed": [0, 0, 7], "images.count": [20, 20, 30]}
+    wide = describe()
+    wide["players"]["generator"]["config"]["width"] = 9
+    wide["players"]["generator"]["layers"] = ["something else"]
+    assert settings.varied([one, wide]) == {"generator.width": [4, 9]}  # a row, not one for each layer
+    own = [describe(), describe()]
+    for k, config in enumerate(own):
+        config["players"]["generator"] |= {"config": None, "layers": [f"Linear({k})"]}
+    (name,) = settings.varied(own)
+    assert name == "generator.layers"
+
+
 def sgd_for_d():
     gan = small_gan()
     gan.d_opt = torch.optim.SGD(gan.discriminator.parameters(), 2e-3)
