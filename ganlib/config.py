@@ -11,7 +11,7 @@ class Images:
     """What is learned from."""
 
     dataset: str = "mnist"
-    """a set by name (mnist, fashion-mnist, cifar10, fake, ...), or the path of a folder or an archive of images"""
+    """mnist, fashion-mnist, cifar10, celeba, lfw, lsun, imagenet, toyfaces, fake; or the path of images of your own"""
 
     data_root: str | None = None
     """folder to look for the set in first; with dataset=folder, the images themselves"""

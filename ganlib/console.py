@@ -35,7 +35,7 @@ def interrupts():
 
 
 class _NotebookLine:
-    """A file for tqdm that rewrites one line of a notebook cell's output, and leaves the last state standing.
+    """A file for tqdm that rewrites one line of a notebook cell's output.
 
     Written to stderr a bar would be kept in the notebook as an error stream; as a widget, frozen at 0%.
     """
@@ -49,7 +49,7 @@ class _NotebookLine:
         from IPython.display import display
 
         line = text.strip("\r\n ")
-        if line and self.handle:
+        if self.handle and (line or " " in text):  # blanks: a bar that goes when it is done
             self.handle.update({"text/plain": line}, raw=True)
         elif line:
             self.handle = display({"text/plain": line}, raw=True, display_id=True)

@@ -22,6 +22,7 @@ from ganlib.featurenets import cifar_net
 from ganlib.imageset import ImageSet
 from ganlib.metrics import score, score_digits
 from ganlib.rules import settle
+from ganlib.sets import SETS
 from ganlib.steps import GAN
 
 UNTIL_TIME_IS_UP = 10**6  # steps
@@ -46,6 +47,11 @@ def load_images(config: Config) -> ImageSet:
         size, channels = 28, 1
     n = None if config.classes else config.n
     where = dict(root=config.data_root, workers=config.workers)
+    by_class = config.classes and getattr(SETS.get(data.known_name(config.dataset)), "by_class", False)
+    if by_class:  # so large that the others are not even read
+        return data.load(
+            config.dataset, image_size=size, channels=channels, n=config.n, classes=config.classes, **where
+        )
     images = data.load(config.dataset, image_size=size, channels=channels, n=n, **where)
     if config.classes:
         named = (c if c in images.classes or not c.isdecimal() else int(c) for c in config.classes)

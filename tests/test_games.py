@@ -58,6 +58,16 @@ def test_classes_by_name_and_by_number(photos):
         games.load_images(Config(dataset=str(photos), classes=("c",)))
 
 
+def test_of_a_set_in_classes_only_those_are_read(root):
+    for name, count in (("bedroom", 3), ("tower", 2), ("church", 4)):
+        (root / "lsun" / f"{name}_train").mkdir(parents=True)
+        for k in range(count):
+            Image.new("RGB", (20, 18), (k, 0, 0)).save(root / "lsun" / f"{name}_train" / f"{k}.png")
+    (root / "lsun" / "church_train" / "0.png").write_bytes(b"never looked at")
+    images = games.load_images(Config(dataset="lsun", image_size=16, classes=("tower", "bedroom")))
+    assert len(images) == 5 and images.classes == ("bedroom", "tower") and not images.skipped
+
+
 def test_a_class_whose_name_is_a_number_is_that(tmp_path):
     for year in ("2010", "2011"):
         (tmp_path / year).mkdir()
