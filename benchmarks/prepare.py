@@ -30,7 +30,7 @@ from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
 
 FULL = 202_599
-DIFFERENT = 1024  # pictures; the others repeat them, which costs whoever reads them the same
+DIFFERENT = 256  # pictures; the others repeat them, which costs whoever reads them the same
 BATCH = 128
 SPAWN = multiprocessing.get_context("spawn")
 
