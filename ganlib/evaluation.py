@@ -123,10 +123,10 @@ def find_images(run: Path, config: dict, data_root: Path | None = None) -> tuple
     there = config["images"]
     try:
         for seed in dict.fromkeys((0, config["arguments"].get("seed", 0))):
-            images = _load(config, data_root, there["split"], n=there["count"], seed=seed)
+            images = load_set(config, data_root, there["split"], n=there["count"], seed=seed)
             if _are(images, there):
                 return images, ()
-        whole = _load(config, data_root, there["split"])
+        whole = load_set(config, data_root, there["split"])
         for classes in _asked(config, whole) or [(name,) for name in whole.classes]:
             some = whole.of_class(*classes)
             some = some.take(there["count"]) if len(some) > there["count"] else some
@@ -151,7 +151,17 @@ def _asked(config: dict, whole: ImageSet) -> list[tuple[int | str, ...]]:
     return [named] if named else []
 
 
-def _load(config: dict, data_root: Path | None, split: str, **some) -> ImageSet:
+def load_set(config: dict, data_root: Path | None, split: str, **some) -> ImageSet:
+    """A split of the set that a run's images are of, at their size; nothing is downloaded.
+
+    Args:
+        config, data_root: as in :func:`find_images`.
+        split: which part of the set.
+        **some: further arguments of :func:`ganlib.data.load`.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``load``, and if the run's images had no name.
+    """
     images, asked = config["images"], config.get("config") or {}  # the latter of ``ganlib train``
     name, root = asked.get("dataset") or images.get("name"), data_root or asked.get("data_root")
     if not isinstance(name, str):
@@ -179,7 +189,7 @@ def _reals(run: Path, config: dict, against: str, data_root: Path | None) -> Ima
     images, classes = find_images(run, config, data_root)
     if against == "train":
         return images
-    test = _load(config, data_root, "test")
+    test = load_set(config, data_root, "test")
     return test.of_class(*classes) if classes else test
 
 

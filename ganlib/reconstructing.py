@@ -8,7 +8,8 @@ from typing import Literal
 
 import torch
 
-from ganlib import checkpoint, data, runtime, viz
+from ganlib import checkpoint, data, runtime, saved, viz
+from ganlib.evaluation import load_set
 from ganlib.imageset import ImageSet
 from ganlib.inversion import LEARNED, invert
 
@@ -67,7 +68,7 @@ def reconstruct(
     run = Path(run)
     if not 1 <= num <= MOST:
         raise ValueError(f"num is {num}, but a row of the picture has 1 to {MOST} images.")
-    config = _config(run)
+    config = saved.config_of(run)
     wanted = _chosen(run, checkpoints)
     given = _images(config, images, data_root)
     given = given.take(min(num, len(given)), seed)
@@ -106,22 +107,6 @@ def reconstruct(
     return result
 
 
-def _config(run: Path) -> dict:
-    path = run / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        _, height, width = config["images"]["shape"]
-        if height == width:
-            return config
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(
-            f"There is no run in '{run}': 'config.json' is missing; give the folder that a run was trained in."
-        ) from error
-    except (KeyError, TypeError, ValueError):
-        pass  # each is a way of being damaged
-    raise ValueError(f"'{path}' is damaged: it does not say what images the run was trained on.")
-
-
 def _chosen(run: Path, checkpoints: tuple[int, ...]) -> list[int]:
     there = checkpoint.steps_in(run)
     if not there:
@@ -140,8 +125,8 @@ def _images(config: dict, images: Path | None, root: Path | None) -> ImageSet:
     own = there.get("split") or "train"
     for split in ("train" if own == "test" else "test", own):
         try:
-            found = data.load(there["name"], split=split, image_size=size, channels=channels, root=root, download=False)
-        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            found = load_set(config, root, split)
+        except (FileNotFoundError, ValueError) as error:
             why = error
             continue
         if why is not None:

@@ -14,7 +14,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ganlib import board, checkpoint, data, durable, film, games, models, parallel, resuming, runtime, settings, viz
+from ganlib import (
+    board,
+    checkpoint,
+    data,
+    durable,
+    film,
+    games,
+    models,
+    parallel,
+    resuming,
+    runtime,
+    saved,
+    settings,
+    viz,
+)
 from ganlib.config import FREE, LENGTH, Config
 from ganlib.history import History
 from ganlib.imageset import ImageSet
@@ -113,7 +127,7 @@ def _go_on(given: dict) -> History | dict[str, History] | None:
     if (folder / "classes.json").is_file():
         before = _stored(folder / "classes.json", lambda plain: plain)
         return _each_class(_changed(folder, before, given), folder, given)
-    about = _read(folder / "config.json")
+    about = _config_of(folder)
     if "config" not in about:
         return _make(_from_program(folder, about, given))
     before = _stored(folder / "config.json", lambda plain: plain["config"])
@@ -300,17 +314,16 @@ def _plain_name(name: str) -> str:
     return re.sub(r"[^\w. -]", "-", name)
 
 
-def _read(path: Path) -> dict:
+def _config_of(folder: Path) -> dict:
+    """As :func:`ganlib.saved.config_of`, with the steps of snapshots and scores as collections."""
+    about, path = saved.config_of(folder), folder / "config.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
         for name in ("snapshot_at", "score_at"):
             about["arguments"][name] = resuming.steps_of(about["arguments"][name])
             any(step < 0 for step in about["arguments"][name])  # steps they are, or it is an error
-        if not {"step", "images"} <= about.keys():
-            raise KeyError(path)
+        if "step" not in about:
+            raise KeyError("step")
         return about
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"There is no run in '{path.parent}': '{path.name}' is missing.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is damaged: it does not say what the run was.") from error
 

@@ -140,6 +140,18 @@ def history(steps=200, epoch=None, scores=True, every=20):
 
 
 @contextlib.contextmanager
+def answered_by(handler):
+    """The address of a web server on this machine, whose requests a ``BaseHTTPRequestHandler`` answers."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def serve(folder):
     """A web server of a folder's files: gives its address and the list of what was asked for."""
     asked = []
@@ -151,10 +163,5 @@ def serve(folder):
         def log_message(self, *args):
             asked.append(self.path)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answered_by(Quiet) as url:
+        yield url, asked

@@ -3,12 +3,12 @@
 import contextlib
 import hashlib
 import http.server
-import threading
 import urllib.parse
 
 import pytest
 
 from ganlib import downloads
+from helpers import answered_by
 
 ASKS = (
     "<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head><body><p>img.zip is too large "
@@ -47,13 +47,8 @@ def drive(files, large=(), asks=ASKS):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Drive)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/uc", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answered_by(Drive) as url:
+        yield f"{url}uc", asked
 
 
 def md5(content):

@@ -23,7 +23,7 @@ ORDER = [
     *("steps",),
     *("config", "rules", "presets"),
     *("history", "settings", "state", "checkpoint", "frames", "runfolder", "resuming", "train"),
-    *("games", "board", "parallel", "running", "saved", "pictures", "evaluation", "reports", "inventory"),
+    *("saved", "games", "board", "parallel", "running", "pictures", "evaluation", "reports", "inventory"),
     *("inversion", "reconstructing", "probe"),
     *("widgets", "cli", "__main__"),
 ]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from test_train import quick
 
-from ganlib import checkpoint, data, models
+from ganlib import checkpoint, cli, data, models
 from ganlib.data import ImageSet, load
 from ganlib.inversion import invert
 from ganlib.reconstructing import reconstruct
@@ -105,6 +105,17 @@ def test_images_that_are_nowhere_or_not_new_are_told(tmp_path, shapes, capsys, f
     )
 
 
+def test_a_folder_is_found_where_the_command_line_was_given_it(tmp_path, shapes, capsys, monkeypatch):
+    folder = pictures(tmp_path / "far", shapes.pixels)
+    monkeypatch.chdir(tmp_path)
+    asked = ["--dataset", str(folder), "--steps", "2", "--batch-size", "4", "--z-dim", "4", "--g-width", "2"]
+    assert cli.main(["train", *asked, "--d-width", "2", "--out", "run"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where there is no folder "far"
+    found = reconstruct(tmp_path / "run", **QUICK)
+    assert found["images"].startswith("3 of far · 24 images")
+
+
 def pictures(folder, pixels):
     folder.mkdir()
     for number, image in enumerate(pixels):
@@ -126,11 +137,11 @@ def test_what_is_wrong_gets_a_sentence(run, shapes, tmp_path):
         reconstruct(run, pictures(tmp_path / "small", noise(4, 3)), **QUICK)
     with pytest.raises(FileNotFoundError, match="There is no folder or archive"):
         reconstruct(run, "no/such/photos", **QUICK)
+    config = (run / "config.json").read_text()
     (run / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json' is damaged"):
         reconstruct(run, shapes, **QUICK)
     (tmp_path / "young").mkdir()
-    config = {"images": {"shape": [3, 16, 16], "name": "fake"}}
-    (tmp_path / "young" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "young" / "config.json").write_text(config)
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
         reconstruct(tmp_path / "young", shapes, **QUICK)
