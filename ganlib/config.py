@@ -160,13 +160,9 @@ class Keeping:
     """print what would be done, and do nothing"""
 
 
-# What --help shows under headings of their own.
-GROUPS = (Images, Networks, Game, Training, Keeping)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Config(Keeping, Training, Game, Networks, Images):
-    """Everything that defines a run. What is None, or left at its default, is decided by the loss and the images."""
+    """Everything that defines a run, under the headings of its help. What is None the loss or the images decide."""
 
 
 @dataclass(frozen=True)
