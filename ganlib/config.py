@@ -153,6 +153,9 @@ class Keeping:
     checkpoint_every: int = 1000
     """steps between two checkpoints"""
 
+    keep_epochs: tuple[int, ...] = ()
+    """the checkpoints after these passes over the images stay, besides the last three and the best"""
+
     tensorboard: bool = False
     """write for TensorBoard, too"""
 
@@ -199,7 +202,7 @@ LENGTH = ("epochs", "steps", "seconds")
 FREE = {
     *LENGTH,
     *("dataset", "data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
-    *("print_every", "snapshot_every", "score_every", "checkpoint_every"),
+    *("print_every", "snapshot_every", "score_every", "checkpoint_every", "keep_epochs"),
 }
 
 

@@ -185,8 +185,13 @@ def steps_to_make(config: Config, images: ImageSet) -> int:
         return config.steps
     if config.epochs is None and config.seconds is not None:
         return UNTIL_TIME_IS_UP
+    return steps_of_epochs(config, images, config.epochs or EPOCHS)
+
+
+def steps_of_epochs(config: Config, images: ImageSet, epochs: int) -> int:
+    """How many updates of the generator ``epochs`` passes over the images are, rounded up."""
     per_epoch = len(images) // config.batch_size
-    return max(1, -(-(config.epochs or EPOCHS) * per_epoch // (settle(config).n_critic or 1)))
+    return max(1, -(-epochs * per_epoch // (settle(config).n_critic or 1)))
 
 
 def fit_arguments(config: Config, images: ImageSet) -> dict:
@@ -200,6 +205,7 @@ def fit_arguments(config: Config, images: ImageSet) -> dict:
         **{name: getattr(config, name) for name in names},
         "steps": made,
         "flip": "flip" in config.augment,
+        "keep_at": [steps_of_epochs(config, images, k) for k in config.keep_epochs],
         "snapshot_at": range(0, made + 1, snapshot_every),
         "score_at": range(0, made + 1, score_every) if score_every else (),
     }

@@ -7,7 +7,6 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -109,8 +108,8 @@ def rebuild(folder: str | os.PathLike) -> tuple[GAN, dict]:
         ]
         augmented(networks[1], players["discriminator"].get("augment", ()))
         optimisers = [_optimiser(players[n], m) for n, m in zip(("g_opt", "d_opt"), networks, strict=True)]
-        arguments = dict(config["arguments"])
-        arguments |= {name: steps_of(arguments[name]) for name in ("snapshot_at", "score_at")}
+        arguments = {"keep_at": (), **config["arguments"]}  # which older runs do not have
+        arguments |= {name: settings.steps_of(arguments[name]) for name in ("snapshot_at", "score_at", "keep_at")}
         if checkpoint.steps_in(folder):  # the snapshots' z may be somebody's own
             arguments["fixed_z"] = checkpoint.read_network(folder, "run")["fixed_z"]
         return GAN(*networks, *optimisers, players["z_dim"], players["z_seed"]), arguments
@@ -203,12 +202,9 @@ def _other_steps(before: dict, now: dict, done: int) -> list[str]:
     """One sentence for each kind of event that the run had at other steps than it would have had by now."""
     found = []
     for name, what in (("snapshot_at", "a snapshot"), ("score_at", "a score")):
-        had, has = ({step for step in steps_of(arguments[name]) if step <= done} for arguments in (before, now))
+        had, has = (
+            {step for step in settings.steps_of(arguments[name]) if step <= done} for arguments in (before, now)
+        )
         if differ := sorted(had ^ has):
             found.append(f"{name}: there {'was' if differ[0] in had else 'was not'} {what} after step {differ[0]:,}.")
     return found
-
-
-def steps_of(plain) -> Collection[int]:
-    """A collection of steps as it was before it became JSON."""
-    return range(plain["start"], plain["stop"], plain["step"]) if isinstance(plain, dict) else plain

@@ -95,6 +95,8 @@ def check(config: Config) -> Config:
             raise ValueError(f"{name}={value}, but must be above 0.")
     if config.betas and not all(0 <= beta < 1 for beta in config.betas):
         raise ValueError(f"betas={config.betas}, but each must be at least 0 and below 1.")
+    if any(k < 1 for k in config.keep_epochs):
+        raise ValueError(f"keep_epochs={config.keep_epochs}, but the first pass over the images is 1.")
     if config.channels not in (None, 1, 3):
         raise ValueError(f"channels={config.channels}, but must be 1 (grey) or 3 (colour).")
     if config.epochs and config.steps:

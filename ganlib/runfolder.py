@@ -20,12 +20,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ganlib import checkpoint, durable, frames, state
+from ganlib import checkpoint, durable, frames, settings, state
 from ganlib.history import History
 from ganlib.state import Tensors
 from ganlib.steps import GAN
 
-KEEP = 3  # checkpoints: the last so many, and the one with the best score
+KEEP = 3  # checkpoints: the last so many, the one with the best score, and those that the settings name
 STALL = 30.0  # seconds that a save may take before it is told, and training goes on without it
 EVERY = 10.0  # seconds between two additions to the .jsonl files, besides those at each checkpoint
 
@@ -51,6 +51,7 @@ class Run:
         history: what ``fit`` adds to.
         fixed_z: [n, z_dim], of the snapshots.
         config: what :func:`ganlib.settings.describe` gives.
+        keep_at: the steps whose checkpoints are never removed.
         latest: the step of its newest whole checkpoint, None before the first.
         frames: what to find the snapshots again by that are in the folder.
         random: of a run that is gone on with, the checkpoint that has its global random generators.
@@ -58,6 +59,7 @@ class Run:
 
     def __init__(self, folder: Path, history: History, fixed_z: Tensor, config: dict):
         self.folder, self.history, self.fixed_z, self.config = folder, history, fixed_z, config
+        self.keep_at = settings.steps_of(config["arguments"].get("keep_at", ()))
         self.latest: int | None = None
         self.frames: list[dict] = []
         self.random: tuple[Tensors, dict] | None = None
@@ -229,7 +231,7 @@ class Run:
         self._said.clear()
         with contextlib.suppress(OSError):  # what cannot be removed is no harm
             steps = checkpoint.steps_in(self.folder)
-            for old in set(steps[:-KEEP]) - {history.best}:
+            for old in set(steps[:-KEEP]) - {history.best, *self.keep_at}:
                 durable.remove_folder(checkpoint.step_folder(self.folder, old))
 
 

@@ -318,8 +318,9 @@ def _config_of(folder: Path) -> dict:
     """As :func:`ganlib.saved.config_of`, with the steps of snapshots and scores as collections."""
     about, path = saved.config_of(folder), folder / "config.json"
     try:
-        for name in ("snapshot_at", "score_at"):
-            about["arguments"][name] = resuming.steps_of(about["arguments"][name])
+        about["arguments"].setdefault("keep_at", [])  # of an older run
+        for name in ("snapshot_at", "score_at", "keep_at"):
+            about["arguments"][name] = settings.steps_of(about["arguments"][name])
             any(step < 0 for step in about["arguments"][name])  # steps they are, or it is an error
         if "step" not in about:
             raise KeyError("step")

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 
 import torch
@@ -21,7 +21,7 @@ from ganlib.steps import GAN
 HASH_BYTES = 512 * 2**20
 
 # What may differ without being another run: how long it goes on and how it is kept.
-FREE = {"steps", "seconds", "checkpoint_every", "snapshot_at", "score_at"}
+FREE = {"steps", "seconds", "checkpoint_every", "snapshot_at", "score_at", "keep_at"}
 
 # How an optimiser computes, not what: ``fit`` chooses that.
 OPTIMISER_INTERNALS = {"params", "fused", "foreach", "capturable"}
@@ -194,3 +194,8 @@ def _git_revision() -> str | None:
         return answer.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def steps_of(plain) -> Collection[int]:
+    """A collection of steps as it was before it became JSON."""
+    return range(plain["start"], plain["stop"], plain["step"]) if isinstance(plain, dict) else plain

@@ -42,6 +42,7 @@ def fit(
     resume: bool = False,
     allow_changes: bool = False,
     checkpoint_every: int = 1000,
+    keep_at: Collection[int] = (),
     seed: int = 0,
     device: str | None = None,
     precision: str = "auto",
@@ -82,6 +83,8 @@ def fit(
         allow_changes: go on with settings, players or images other than the run in ``out`` had.
         checkpoint_every: steps between two checkpoints. There is one more at the end, and one after each score whose
             first number is the lowest yet. The last three and the best are kept.
+        keep_at: numbers of steps after which to make a checkpoint that is kept for good, to see later how far the
+            players had come by then.
         seed: of the data's order and of dropout.
         device: "cuda", "mps" or "cpu"; None for the best there is.
         precision: "auto" (bfloat16 where the hardware has it in silicon), "fp32" or "bf16".
@@ -112,7 +115,8 @@ def fit(
     if out is not None:
         kept = dict(batch_size=batch_size, flip=flip, ema_decay=ema_decay, seed=seed, device=where.type)
         kept |= dict(precision="fp32" if dtype == torch.float32 else "bf16", checkpoint_every=checkpoint_every)
-        kept |= dict(steps=steps, seconds=seconds, snapshot_at=snapshot_at, score_at=score_at if score else ())
+        kept |= dict(steps=steps, seconds=seconds, keep_at=keep_at)
+        kept |= dict(snapshot_at=snapshot_at, score_at=score_at if score else ())
         config = settings.describe(gan, step, images, kept) | ({"config": made_from} if made_from else {})
         run = resuming.enter(out, gan, history, fixed_z, config, resume=resume, allow_changes=allow_changes)
     _set_the_stage(gan, where)
@@ -160,7 +164,7 @@ def fit(
                 with runtime.autocast(where, dtype):
                     unread.append(checked(step(gan, batches), history))
                 done = gan.steps_done + 1
-                saving = run is not None and done % checkpoint_every == 0 and done < last
+                saving = run is not None and done < last and (done % checkpoint_every == 0 or done in keep_at)
                 due = saving or seconds is not None or done in snapshot_at or done in score_at or done == last
                 if due or len(unread) >= read_every:
                     read(unread, history, out)

@@ -182,6 +182,7 @@ def test_the_rest_is_what_fit_takes():
     usual = games.fit_arguments(tiny(steps=500), images)
     assert (usual["snapshot_at"], usual["score_at"]) == (range(0, 501, 10), range(0, 501, 100))
     assert games.fit_arguments(tiny(steps=3), images)["snapshot_at"] == range(4)
+    assert games.fit_arguments(tiny(epochs=9, keep_epochs=(1, 5)), images)["keep_at"] == [5, 25]
     assert games.fit_arguments(tiny(seconds=9.0), images)["snapshot_at"].step == 100
     assert (arguments["precision"], arguments["ema_decay"], arguments["seed"]) == ("fp32", 0.5, 3)
 

@@ -14,7 +14,7 @@ import torch
 from test_steps import small_gan
 from test_train import quick
 
-from ganlib import checkpoint, durable, frames, runfolder
+from ganlib import checkpoint, durable, frames, resuming, runfolder
 from ganlib.data import ImageSet
 from ganlib.steps import dcgan_step
 from helpers import noise
@@ -65,6 +65,15 @@ def test_the_last_ones_and_the_best_are_kept(images, tmp_path):
     score = falling(9.0, 5.0, 7.0, float("nan"), 6.0, 5.0)
     quick(small_gan(), images, steps=12, out=tmp_path, checkpoint_every=2, score=score, score_at=[0, 3, 5, 7, 9, 11])
     assert checkpoint.steps_in(tmp_path) == [3, 8, 10, 12]  # 3 was the best, and no multiple of 2
+
+
+def test_those_that_are_asked_for_are_kept_and_stay_when_the_run_goes_on(images, tmp_path):
+    at = {"out": tmp_path, "checkpoint_every": 4, "keep_at": [1, 4, 5]}
+    quick(small_gan(), images, steps=12, **at)
+    assert checkpoint.steps_in(tmp_path) == [1, 4, 5, 8, 12]
+    quick(small_gan(), images, steps=20, resume=True, **at)
+    assert checkpoint.steps_in(tmp_path) == [1, 4, 5, 12, 16, 20]
+    assert resuming.rebuild(tmp_path)[1]["keep_at"] == [1, 4, 5]
 
 
 def test_a_full_disk_is_told_once_and_what_was_saved_stays(images, tmp_path, monkeypatch, capsys):

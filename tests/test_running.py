@@ -117,6 +117,10 @@ EFFECTS = {
         ["--snapshot-every", "2"],
         lambda run: names(run, "samples") == ["step-000000.png", "step-000002.png"],
     ),
+    "keep_epochs": (
+        ["--steps", "6", "--keep-epochs", "1"],
+        lambda run: checkpoint.steps_in(run.arguments["out"]) == [5, 6],
+    ),
     "checkpoint_every": (["--checkpoint-every", "1"], lambda run: checkpoint.steps_in(run.arguments["out"]) == [1, 2]),
 }
 
