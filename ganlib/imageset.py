@@ -83,6 +83,21 @@ class ImageSet:
             order = order[round_of.argsort(stable=True)]
         return self._subset(order[:n], f"{n:,} of {self.source}")
 
+    def hold_out(self, n: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+        """All images but ``n``, and these ``n``, chosen with ``seed``: to train on the one and look at the other.
+
+        Raises:
+            ValueError: if ``n`` is below 1 or leaves none.
+        """
+        if not 1 <= n < len(self):
+            raise ValueError(f"Cannot hold out {n} of {len(self)} images; use n from 1 to {len(self) - 1}.")
+        order = torch.randperm(len(self), generator=runtime.rng(seed))
+        held_out, rest = order[:n].sort().values, order[n:].sort().values
+        return (
+            self._subset(rest, f"{len(rest):,} of {self.source}"),
+            self._subset(held_out, f"{n:,} others of {self.source}"),
+        )
+
     def of_class(self, *classes: int | str) -> ImageSet:
         """The images of a class, or of several, by index or name.
 

@@ -1,0 +1,102 @@
+"""Train the course's DCGAN in colour for as long as you like, and leave pictures, a GIF, scores and the generators.
+
+python examples/long_run.py celeba --minutes 90
+python examples/long_run.py cifar10 --minutes 60
+"""
+
+import argparse
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ganlib import checkpoint, film, games, runtime, viz
+from ganlib.config import changed
+from ganlib.data import load
+from ganlib.featurenets import cifar_net
+from ganlib.metrics import memorisation, score
+from ganlib.overfitting import overfitting
+from ganlib.presets import PRESETS
+from ganlib.train import fit, sample
+
+FRAMES = 48
+HELD_OUT = 1000  # of a set that has no test images
+
+
+def main() -> None:
+    """Run, score the running average and the weights it averages, and print where the results are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=("celeba", "cifar10"), help="the images, and the preset")
+    parser.add_argument("--minutes", type=float, default=60, help="training time; scores and pictures not counted")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="stop after so many even if time is left")
+    parser.add_argument("--samples", type=int, default=10_000, help="samples to score at the end")
+    parser.add_argument("--score-every", type=int, default=1000, help="steps between two small scores")
+    parser.add_argument("--no-augment", action="store_true", help="let the discriminator see the reals as they are")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--out", help="folder, by itself runs/NAME; its run is gone on with if there is one")
+    args = parser.parse_args()
+    config = replace(PRESETS[args.name], precision=args.precision)
+    if args.no_augment:
+        config = replace(config, augment=tuple(kind for kind in config.augment if kind == "flip"))
+    folder = args.out or f"runs/{args.name}"
+    images, net = load(args.name, image_size=config.image_size), cifar_net()
+    images, held_out = images.hold_out(HELD_OUT) if args.name == "celeba" else (images, load(args.name, split="test"))
+    print(images)
+    gan, how = games.players(config), {"resizer": "none" if config.image_size == 32 else "bicubic"}
+
+    def glance(generator):
+        found = score(generator, images, net, n=2000, metrics=("fd",), **how).numbers()
+        return found | overfitting(gan.discriminator, gan.generator, images, held_out)
+
+    arguments = games.fit_arguments(config, images) | {"steps": args.steps, "seconds": 60 * args.minutes}
+    arguments |= {"snapshot_at": film_steps(args.steps), "score_at": range(0, args.steps, args.score_every)}
+    history = fit(gan, games.step(config), images, **arguments, score=glance, out=folder, resume=True)
+    reals = {"ema": (gan.ema_generator, images), "no_ema": (gan.generator, images)}
+    reals |= {"ema_against_held_out": (gan.ema_generator, held_out)}
+    scores = {name: score(generator, some, net, n=args.samples, **how) for name, (generator, some) in reals.items()}
+    copies = memorisation(gan.ema_generator, images, net, n=min(1000, args.samples), **how)
+
+    folder = Path(folder)
+    z = torch.randn(100, gan.z_dim, generator=runtime.rng(7))
+    viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
+    film.save_gif(film.frames_of(history, FRAMES), folder / "training.gif", fps=8, hold_last=2)
+    viz.curves(history).savefig(folder / "curves.png", dpi=120)
+    record = {
+        "data": images.source,
+        "recipe": changed(config),
+        "steps": history.steps,
+        "seconds": round(history.seconds, 1),
+        "images_seen": history.steps * config.batch_size,
+        "threads": torch.get_num_threads(),
+        "precision": history.precision,
+        "processor": runtime.processor(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "scores": {name: report.to_dict() for name, report in scores.items()},
+        "memorisation": copies.to_dict(),
+        "during_training": [{"step": step, **values} for step, values in history.scores],
+    }
+    (folder / "metrics.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    checkpoint.load_generator(folder)  # what was saved can be opened again
+
+    print(history)
+    for name, report in scores.items():
+        print(f"{name}\n{report}")
+    print(copies)
+    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
+        print(folder / name)
+
+
+def film_steps(last: int) -> set[int]:
+    """Steps to take a frame at: dense at first, when most changes, then each a twentieth later than the one before."""
+    at, steps = 0.0, set()
+    while at <= last:
+        steps.add(round(at))
+        at = max(at + 50, at * 1.05)
+    return steps
+
+
+if __name__ == "__main__":
+    main()
