@@ -34,7 +34,7 @@ nbval: $(STAMP)  ## run every notebook with tiny budgets and compare its checked
 ifeq ($(strip $(NOTEBOOKS)),)
 	@echo "There is no notebook in notebooks/ to run."
 else
-	GANLIB_PROFILE=ci $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	GANLIB_PROFILE=ci GANLIB_DOWNLOAD=0 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	    --nbval-cell-timeout=300 $(NOTEBOOKS)
 endif
 

@@ -22,6 +22,8 @@ from ganlib.presets import PRESETS
 from ganlib.train import fit, sample
 
 FRAMES = 48
+MOST = 1_000_000  # steps
+GLANCE = 2000  # samples of the scores on the way
 HELD_OUT = 1000  # of a set that has no test images
 
 
@@ -30,16 +32,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=("celeba", "cifar10"), help="the images, and the preset")
     parser.add_argument("--minutes", type=float, default=60, help="training time; scores and pictures not counted")
-    parser.add_argument("--steps", type=int, default=1_000_000, help="stop after so many even if time is left")
+    parser.add_argument("--steps", type=int, default=MOST, help="stop after so many even if time is left")
     parser.add_argument("--samples", type=int, default=10_000, help="samples to score at the end")
     parser.add_argument("--score-every", type=int, default=1000, help="steps between two small scores")
-    parser.add_argument("--no-augment", action="store_true", help="let the discriminator see the reals as they are")
+    parser.add_argument("--augment", nargs="*", help="flip, translation, cutout, colour: others than the preset's")
+    parser.add_argument("--allow-changes", action="store_true", help="go on with the run in OUT with other settings")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--out", help="folder, by itself runs/NAME; its run is gone on with if there is one")
     args = parser.parse_args()
     config = replace(PRESETS[args.name], precision=args.precision)
-    if args.no_augment:
-        config = replace(config, augment=tuple(kind for kind in config.augment if kind == "flip"))
+    if args.augment is not None:
+        config = replace(config, augment=tuple(args.augment))
     folder = args.out or f"runs/{args.name}"
     images, net = load(args.name, image_size=config.image_size), cifar_net()
     images, held_out = images.hold_out(HELD_OUT) if args.name == "celeba" else (images, load(args.name, split="test"))
@@ -47,12 +50,13 @@ def main() -> None:
     gan, how = games.players(config), {"resizer": "none" if config.image_size == 32 else "bicubic"}
 
     def glance(generator):
-        found = score(generator, images, net, n=2000, metrics=("fd",), **how).numbers()
+        found = score(generator, images, net, n=GLANCE, metrics=("fd",), **how).numbers()
         return found | overfitting(gan.discriminator, gan.generator, images, held_out)
 
     arguments = games.fit_arguments(config, images) | {"steps": args.steps, "seconds": 60 * args.minutes}
-    arguments |= {"snapshot_at": film_steps(args.steps), "score_at": range(0, args.steps, args.score_every)}
-    history = fit(gan, games.step(config), images, **arguments, score=glance, out=folder, resume=True)
+    arguments |= {"snapshot_at": film_steps(MOST), "score_at": range(0, MOST, args.score_every)}
+    kept = dict(out=folder, resume=True, allow_changes=args.allow_changes)
+    history = fit(gan, games.step(config), images, **arguments, score=glance, **kept)
     reals = {"ema": (gan.ema_generator, images), "no_ema": (gan.generator, images)}
     reals |= {"ema_against_held_out": (gan.ema_generator, held_out)}
     scores = {name: score(generator, some, net, n=args.samples, **how) for name, (generator, some) in reals.items()}

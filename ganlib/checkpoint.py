@@ -185,7 +185,7 @@ def pretrained(name: str) -> models.Generator:
     """A generator that comes with ganlib, from one of the gallery's runs (``examples/gallery/<name>``), on the CPU.
 
     Args:
-        name: ``"cifar10"``.
+        name: ``"celeba"`` or ``"cifar10"``.
 
     Returns:
         network [B, z_dim] -> images [B, C, H, W] in [-1, 1], in eval mode: the running average of its run.
@@ -197,6 +197,24 @@ def pretrained(name: str) -> models.Generator:
     if name not in there:
         raise ValueError(f"No generator '{name}' comes with ganlib; there are: {', '.join(there)}.")
     return load_generator(PRETRAINED / name)
+
+
+def record(name: str) -> dict[str, list[dict]]:
+    """What was measured while a generator that comes with ganlib was trained, and in the runs beside it.
+
+    Args:
+        name: ``"celeba"``.
+
+    Returns:
+        run -> moments, each with its ``step`` and what was measured then.
+
+    Raises:
+        FileNotFoundError: if there is no such record.
+    """
+    path = PRETRAINED / name / "record.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"No record of '{name}' comes with ganlib: there is no '{path}'.")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ def load(
             for a folder what its folders are called.
         classes: of ``"lsun"`` or ``"imagenet"``, the names of those to read; None for all there are.
         root: a data root to look in first; for ``"folder"`` the folder or archive itself.
-        download: False never touches the network.
+        download: False never touches the network, nor does ``GANLIB_DOWNLOAD=0`` in the environment.
         seed: of the choice of ``n``, and of ``"fake"`` and ``"toyfaces"``.
         workers: threads that decode the pictures of a folder or an archive when they are prepared.
 
@@ -115,6 +115,7 @@ def _toyfaces(n: int, image_size: int, channels: int, split: str, seed: int) -> 
 def _climb(key: str, split: str, image_size, channels, classes, root, download: bool) -> ImageSet:
     """Down the ladder for a named set until something holds."""
     recipe = SETS[key]
+    download = download and os.environ.get("GANLIB_DOWNLOAD") != "0"
     size, channels = image_size or recipe.size, channels or recipe.channels
     chosen = "" if classes is None else "-" + "+".join(sorted(classes))
     entry = _entry(key + chosen, split, size, channels)

@@ -181,29 +181,42 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def describe(model: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Print the output shape and the parameter count of each layer of ``model``.
+def outputs(model: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """The layers of ``model`` in the order in which they run, each with the shape of what it gives for one example.
 
     The model runs once, in eval mode, on zeros: nothing of it changes.
+
+    Args:
+        model: any network.
+        input_shape: shape of one example, without the batch.
+    """
+    found: list[tuple[nn.Module, tuple[int, ...]]] = []
+    leaves = [layer for layer in model.modules() if not list(layer.children())]
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output: found.append((layer, tuple(output.shape[1:]))))
+        for layer in leaves
+    ]
+    try:
+        with eval_mode(model):
+            model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def describe(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Print the output shape and the parameter count of each layer of ``model``.
 
     Args:
         model: any network.
         input_shape: shape of one example, without the batch: ``(100,)`` for a generator, ``(3, 64, 64)`` for a
             discriminator.
     """
-    rows: list[tuple[str, str, int]] = []
-
-    def note(layer, _, output):
-        rows.append((_title(layer), " x ".join(map(str, output.shape[1:])) or "1", count_parameters(layer)))
-
-    hooks = [m.register_forward_hook(note) for m in model.modules() if not list(m.children())]
-    try:
-        first = next(model.parameters())
-        with eval_mode(model):
-            model(torch.zeros(1, *input_shape, device=first.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    rows = [
+        (_title(layer), " x ".join(map(str, shape)) or "1", count_parameters(layer))
+        for layer, shape in outputs(model, input_shape)
+    ]
     print(f"{'input':<36}{' x '.join(map(str, input_shape)):>18}")
     for title, shape, n in rows:
         print(f"{title:<36}{shape:>18}{n or '':>14{',' if n else ''}}")

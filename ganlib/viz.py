@@ -185,7 +185,7 @@ def curves(
 
 def panels(n: int):
     """An empty Figure with ``n`` panels for curves, one below the other over the same steps; and the panels."""
-    figure = _figure(720, 140 + 160 * n, few_colours=True, layout="constrained")
+    figure = blank(720, 140 + 160 * n, few_colours=True, layout="constrained")
     axes = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
@@ -299,7 +299,7 @@ def spread(history, at_most: int | None) -> list:
     return [snapshots[k] for k in np.linspace(len(snapshots) - 1, 0, n).round().astype(int)[::-1]]
 
 
-def _figure(width: float, height: float, few_colours: bool = False, **options):
+def blank(width: float, height: float, few_colours: bool = False, **options):
     """A Figure of ``width`` × ``height`` pixels that displays itself, instead of leaving that to pyplot."""
     from matplotlib.figure import Figure  # late: a training run without pictures need not wait for it
 
@@ -342,7 +342,7 @@ def _small(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
 def _page(sheet: np.ndarray, head: int, width: int | None = None):
     """A Figure with ``sheet`` pixel by pixel under ``head`` free rows, and the Figure's height in pixels."""
     width, tall = width or sheet.shape[1], sheet.shape[0] + head
-    figure = _figure(width, tall)
+    figure = blank(width, tall)
     axes = figure.add_axes((0, 0, sheet.shape[1] / width, sheet.shape[0] / tall))
     axes.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), interpolation="none", aspect="auto")
     axes.set_axis_off()

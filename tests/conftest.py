@@ -35,7 +35,7 @@ def session_cache(tmp_path_factory):
 def isolated(monkeypatch, session_cache):
     """The same test on every machine: no data of the user's, no profile, no network where there is one."""
     monkeypatch.setenv("GANLIB_CACHE", str(session_cache))
-    for name in ("GANLIB_DATA", "GANLIB_PROFILE", *PROXIES):
+    for name in ("GANLIB_DATA", "GANLIB_PROFILE", "GANLIB_DOWNLOAD", *PROXIES):
         monkeypatch.delenv(name, raising=False)
 
     # The same device everywhere, too: bit for bit equality is promised on the CPU only.

@@ -141,6 +141,16 @@ def test_a_copy_in_each_layout_is_found(root, below, unpack):
     assert train.split == "train" and test.split == "test" == test.take(3).split == test.of_class(7).split
 
 
+def test_the_environment_can_forbid_downloads(root, monkeypatch):
+    asked = []
+    monkeypatch.setattr(data.sources, "download", lambda recipe, split: asked.append(split) or 1 / 0)
+    monkeypatch.setenv("GANLIB_DOWNLOAD", "0")
+    assert "offline sample" in load("mnist").source and not asked
+    monkeypatch.setenv("GANLIB_DOWNLOAD", "1")
+    with pytest.raises(ZeroDivisionError):
+        load("fashion-mnist")
+
+
 def test_real_data_reaches_both_ends_in_batches(root):
     put(root / "mnist", idx_files())
     batch = next(Batches(load("mnist"), 10))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import imageio.v3 as iio
 import pytest
@@ -13,7 +14,7 @@ from ganlib.checkpoint import load_generator
 from ganlib.config import Config
 from ganlib.data import load
 from ganlib.metrics import score
-from ganlib.presets import DEMO
+from ganlib.presets import CELEBA, DEMO
 from ganlib.train import fit
 from helpers import ROOT
 
@@ -65,6 +66,29 @@ def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
     record = json.loads((tmp_path / "ring" / "metrics.json").read_text())
     assert record["steps"] == 6 and record["real"]["modes"] == 8 and record["real"]["share_on_a_mode"] > 0.98
     assert record["share_on_a_mode"] < 0.5
+
+
+def test_a_long_run_leaves_what_it_promises_and_goes_on(monkeypatch, tmp_path, capsys):
+    module = load_example("long_run")
+    monkeypatch.setattr(module, "load", lambda name, image_size: load("toyfaces", n=320, image_size=32))
+    monkeypatch.setattr(module, "HELD_OUT", 140)
+    monkeypatch.setattr(module, "GLANCE", 100)
+    small = replace(CELEBA, image_size=32, g_width=4, d_width=4, keep_epochs=(1,))
+    monkeypatch.setitem(module.PRESETS, "celeba", small)
+    command = ["long_run.py", "celeba", "--samples", "150", "--score-every", "2", "--out", str(tmp_path / "faces")]
+    for steps in ("6", "7"):
+        monkeypatch.setattr("sys.argv", [*command, "--steps", steps])
+        module.main()
+    printed = capsys.readouterr().out
+    folder = tmp_path / "faces"
+    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
+        assert (folder / name).exists() and str(folder / name) in printed
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["steps"] == 7 and record["images_seen"] == 7 * 32 and record["data"].startswith("180 of toyfaces")
+    assert [moment["step"] for moment in record["during_training"]] == [0, 2, 4, 6]
+    assert {"seen", "held_out", "fake", "r_v", "fd_cifarnet_100"} <= record["during_training"][-1].keys()
+    assert record["recipe"]["augment"] == ["flip", "colour", "translation"]
+    assert (folder / "checkpoints" / "step-000005").is_dir()  # after the first epoch
 
 
 def test_the_speed_benchmark_times_both_loops(monkeypatch):

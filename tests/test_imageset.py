@@ -160,6 +160,23 @@ def test_taking_too_few_or_too_many(n):
         numbered(20).take(n)
 
 
+def test_hold_out_parts_the_images_in_two():
+    images = numbered(20, labels=list(range(20)))
+    rest, held_out = images.hold_out(6)
+    assert sorted([*rest.labels.tolist(), *held_out.labels.tolist()]) == list(range(20)) and len(held_out) == 6
+    assert rest.pixels[:, 0, 0, 0].tolist() == rest.labels.tolist() == sorted(rest.labels.tolist())
+    assert torch.equal(images.hold_out(6)[1].pixels, held_out.pixels)
+    assert not torch.equal(images.hold_out(6, seed=1)[1].pixels, held_out.pixels)
+    assert rest.source == "14 of numbers · 20 images · made up"
+    assert held_out.source == "6 others of numbers · 20 images · made up"
+
+
+@pytest.mark.parametrize("n", [0, 20])
+def test_holding_out_nothing_or_all(n):
+    with pytest.raises(ValueError, match=f"Cannot hold out {n} of 20 images; use n from 1 to 19"):
+        numbered(20).hold_out(n)
+
+
 def test_of_class_by_index_and_name():
     images = numbered(6, labels=[0, 1, 2, 0, 1, 2])
     for c in (1, "b"):
