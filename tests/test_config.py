@@ -183,6 +183,11 @@ def test_presets_are_the_notebooks_own_numbers():
         assert getattr(mine, name) == nb[name], name
     assert mine.g_width == nb["width"] and ("flip" in mine.augment) == nb["flip"]
 
+    nb, mine = literals("04_dcgan_celeba.ipynb"), settle(PRESETS["celeba-published"])
+    for name in ("z_dim", "image_size", "batch_size", "betas", "ema_decay", "seed", "seconds"):
+        assert getattr(mine, name) == nb[name], name
+    assert mine.g_width == mine.d_width == nb["width"] and mine.g_lr == mine.d_lr == nb["lr"]
+
     nb = literals("03_wgan.ipynb")
     for data in ("mnist", "cifar10"):
         for game in ("dcgan", "wgan", "wgan-gp", "hinge", "rpgan"):
