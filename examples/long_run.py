@@ -65,7 +65,8 @@ def main() -> None:
     folder = Path(folder)
     z = torch.randn(100, gan.z_dim, generator=runtime.rng(7))
     viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
-    film.save_gif(film.frames_of(history, FRAMES), folder / "training.gif", fps=8, hold_last=2)
+    frames = [frame[: 64 if config.image_size == 32 else 32] for frame in film.frames_of(history, FRAMES)]
+    film.save_gif(frames, folder / "training.gif", fps=8, hold_last=2, cols=8)
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {
         "data": images.source,
