@@ -75,7 +75,18 @@ def test_a_long_run_leaves_what_it_promises_and_goes_on(monkeypatch, tmp_path, c
     monkeypatch.setattr(module, "GLANCE", 100)
     small = replace(CELEBA, image_size=32, g_width=4, d_width=4, keep_epochs=(1,))
     monkeypatch.setitem(module.PRESETS, "celeba", small)
-    command = "long_run.py celeba --samples 150 --score-every 2 --augment flip translation --out".split()
+    command = [
+        "long_run.py",
+        "celeba",
+        "--samples",
+        "150",
+        "--score-every",
+        "2",
+        "--augment",
+        "flip",
+        "translation",
+        "--out",
+    ]
     command.append(str(tmp_path / "faces"))
     for steps in ("6", "7"):
         monkeypatch.setattr("sys.argv", [*command, "--steps", steps])
