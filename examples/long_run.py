@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000, help="samples to score at the end")
     parser.add_argument("--score-every", type=int, default=1000, help="steps between two small scores")
     parser.add_argument("--augment", nargs="*", help="flip, translation, cutout, colour: others than the preset's")
+    parser.add_argument("--g-lr", type=float, help="the generator's learning rate, other than the preset's")
     parser.add_argument("--allow-changes", action="store_true", help="go on with the run in OUT with other settings")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--out", help="folder, by itself runs/NAME; its run is gone on with if there is one")
@@ -43,6 +44,8 @@ def main() -> None:
     config = replace(PRESETS[args.name], precision=args.precision)
     if args.augment is not None:
         config = replace(config, augment=tuple(args.augment))
+    if args.g_lr is not None:
+        config = replace(config, g_lr=args.g_lr)
     folder = args.out or f"runs/{args.name}"
     images, net = load(args.name, image_size=config.image_size), cifar_net()
     images, held_out = images.hold_out(HELD_OUT) if args.name == "celeba" else (images, load(args.name, split="test"))
