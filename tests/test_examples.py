@@ -75,19 +75,8 @@ def test_a_long_run_leaves_what_it_promises_and_goes_on(monkeypatch, tmp_path, c
     monkeypatch.setattr(module, "GLANCE", 100)
     small = replace(CELEBA, image_size=32, g_width=4, d_width=4, keep_epochs=(1,))
     monkeypatch.setitem(module.PRESETS, "celeba", small)
-    command = [
-        "long_run.py",
-        "celeba",
-        "--samples",
-        "150",
-        "--score-every",
-        "2",
-        "--augment",
-        "flip",
-        "translation",
-        "--out",
-    ]
-    command.append(str(tmp_path / "faces"))
+    command = ["long_run.py", "celeba", "--samples", "150", "--score-every", "2", "--g-lr", "1e-3"]
+    command += ["--augment", "flip", "translation", "--out", str(tmp_path / "faces")]
     for steps in ("6", "7"):
         monkeypatch.setattr("sys.argv", [*command, "--steps", steps])
         module.main()
@@ -99,7 +88,7 @@ def test_a_long_run_leaves_what_it_promises_and_goes_on(monkeypatch, tmp_path, c
     assert record["steps"] == 7 and record["images_seen"] == 7 * 32 and record["data"].startswith("180 of toyfaces")
     assert [moment["step"] for moment in record["during_training"]] == [0, 2, 4, 6]
     assert {"seen", "held_out", "fake", "r_v", "fd_cifarnet_100"} <= record["during_training"][-1].keys()
-    assert record["recipe"]["augment"] == ["flip", "translation"]
+    assert record["recipe"]["augment"] == ["flip", "translation"] and record["recipe"]["g_lr"] == 1e-3
     assert (folder / "checkpoints" / "step-000005").is_dir()  # after the first epoch
 
 
