@@ -1,9 +1,16 @@
-"""Images a second: the tutorial's loop against ``fit``, same model, batch and loss, in turns in one process."""
+"""Images a second: the tutorial's loop against ``fit``, same model, batch and loss, in turns in one process; and, of
+the demo's small networks, ``fit`` as it was against ``fit`` as it is, in turns in processes of their own."""
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -12,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from ganlib import models, runtime, variants
+from ganlib import games, models, runtime, variants
 from ganlib.data import ImageSet, load
+from ganlib.presets import DEMO
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
 
@@ -86,12 +94,32 @@ def ours(generator, discriminator, images: ImageSet, batch_size: int, z_dim: int
     return fit(gan, dcgan_step, images, steps=steps, batch_size=batch_size, progress=False).seconds
 
 
+class Case(NamedTuple):
+    """What is timed: so many steps, and how often the tutorial's rate ``fit`` is to reach with AMX and without."""
+
+    steps: int
+    with_amx: float | None
+    without: float | None
+
+
+CASES = {
+    "64x64x3 width 64 batch 128": Case(3, 4, 1.25),
+    "pooled 28x28 batch 200": Case(3, 4, None),
+    "demo 28x28 batch 64": Case(60, None, None),
+}
+LOOPS = {"tutorial loop": tutorial_loop, "fit": ours}
+
+
 def players(case: str):
-    """Generator, discriminator, images, batch size and z_dim of one of the two cases."""
+    """Generator, discriminator, images, batch size and z_dim of one of the cases."""
     if case.startswith("64x64x3"):
         images = load("fake", image_size=64, channels=3, n=1024)
         return models.dcgan_generator(64, 3, 64), models.dcgan_discriminator(64, 3, 64), images, 128, 100
-    return variants.pooled_generator(), variants.pooled_discriminator(), load("mnist", n=1000), 200, 100
+    if case.startswith("pooled"):
+        return variants.pooled_generator(), variants.pooled_discriminator(), load("mnist", n=1000), 200, 100
+    images = load("mnist", n=5000)
+    gan = games.players(games.fitted(DEMO, images))
+    return gan.generator, gan.discriminator, images, DEMO.batch_size, DEMO.z_dim
 
 
 def gflop_a_step(loop, case: str) -> float:
@@ -99,10 +127,6 @@ def gflop_a_step(loop, case: str) -> float:
     with FlopCounterMode(display=False) as counter:
         loop(*players(case), steps=1)
     return counter.get_total_flops() / 1e9
-
-
-CASES = ("64x64x3 width 64 batch 128", "pooled 28x28 batch 200")
-LOOPS = {"tutorial loop": tutorial_loop, "fit": ours}
 
 
 def precision_of_fit(case: str) -> torch.dtype:
@@ -123,15 +147,18 @@ def matmul_peak(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float
     return 2 * size**3 / min(times[1:]) / 1e9
 
 
-def measure(rounds: int = 3, steps: int = 3) -> dict:
-    """Both loops in turns, ``rounds`` times ``steps`` steps each after one to warm up; prints and returns medians."""
+def measure(rounds: int = 5) -> dict:
+    """Both loops in turns, ``rounds`` times so many steps each, after one to warm up; then ``fit`` against what it was.
+
+    Prints and returns rates, medians and targets.
+    """
     peaks = {"fp32": matmul_peak(torch.float32)}
-    if runtime.has_fast_bf16(runtime.device()):
+    amx = runtime.has_fast_bf16(runtime.device())
+    if amx:
         peaks["bf16"] = matmul_peak(torch.bfloat16)
-    print(f"{runtime.processor()} · torch {torch.__version__} · {torch.get_num_threads()} threads")
-    print("matrix-product peak: " + ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in peaks.items()))
-    results = {"peak_gflops": peaks}
-    for case in CASES:
+    print("\nmatrix-product peak: " + ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in peaks.items()))
+    results: dict = {"peak_gflops": peaks}
+    for case, (steps, with_amx, without) in CASES.items():
         rates: dict[str, list[float]] = {"tutorial loop": [], "fit": []}
         for _ in range(rounds):
             for name, loop in LOOPS.items():
@@ -140,8 +167,9 @@ def measure(rounds: int = 3, steps: int = 3) -> dict:
                 rates[name].append(steps * batch_size / loop(*nets, images, batch_size, z_dim, steps))
         pairs = zip(rates["fit"], rates["tutorial loop"], strict=True)
         ratio = statistics.median(f / t for f, t in pairs)
+        target = with_amx if amx else without
         print(f"\n{case}")
-        row: dict = {"ratio": ratio}
+        row: dict = {"ratio": ratio, "target": target}
         for name, values in rates.items():
             median = statistics.median(values)
             gflop = gflop_a_step(LOOPS[name], case)
@@ -157,9 +185,64 @@ def measure(rounds: int = 3, steps: int = 3) -> dict:
             }
             low, high = min(values), max(values)
             print(
-                f"  {name:<14}{median:>8.1f} images/s ({low:.1f} to {high:.1f}){gflop:>8,.0f} GFLOP a step"
+                f"  {name:<14}{median:>8.1f} images/s ({low:.1f} to {high:.1f}){gflop:>8,.3g} GFLOP a step"
                 f"{gflops:>8.1f} GFLOP/s{share:>6.0%} of the {'bf16' if bf16 else 'fp32'} peak"
             )
-        print(f"  fit / tutorial loop: {ratio:.2f} (median of {rounds} pairs)")
+        print(f"  fit / tutorial loop: {ratio:.2f} (median of {rounds} pairs){_judged(ratio, target)}")
         results[case] = row
+    if found := against_before(rounds):
+        results["demo, against before"] = found
     return results
+
+
+def _judged(ratio: float, target: float | None) -> str:
+    return f", target at least {target:g}: {'met' if ratio >= target else 'MISSED'}" if target else ""
+
+
+BEFORE = "a5e4dec"  # ganlib as it was before anybody looked into what a step of small networks takes
+TARGET_OVER_BEFORE = 1.5
+
+# Run with a ganlib of any revision: steps a second of the demo's recipe.
+DEMO_RATE = """
+import sys
+from dataclasses import replace
+import torch
+from ganlib import games
+from ganlib.presets import DEMO
+from ganlib.steps import dcgan_step
+from ganlib.train import fit
+images = torch.load(sys.argv[1])
+gan = games.players(replace(DEMO, image_size=28, channels=1))
+how = dict(batch_size=DEMO.batch_size, ema_decay=DEMO.ema_decay, progress=False)
+fit(gan, dcgan_step, images, steps=20, **how)
+print(200 / fit(gan, dcgan_step, images, steps=200, **how).seconds)
+"""
+
+
+def against_before(rounds: int) -> dict | None:
+    """Steps a second of the demo's recipe with ``fit`` of the revision ``BEFORE`` and of now, in turns; None where that
+    revision is not in the checkout."""
+    here = Path(__file__).resolve().parent.parent
+    with tempfile.TemporaryDirectory() as there:
+        archive = subprocess.run(["git", "archive", BEFORE, "ganlib"], cwd=here, capture_output=True)
+        if archive.returncode != 0:
+            print(f"\nfit before and now: not measured, as this checkout does not have the revision {BEFORE}")
+            return None
+        subprocess.run(["tar", "-x", "-C", there], input=archive.stdout, check=True)
+        digits = Path(there) / "digits.pt"
+        torch.save(load("mnist", n=5000).pixels, digits)
+        rates: dict[str, list[float]] = {"before": [], "now": []}
+        for _ in range(rounds):
+            for name, place in (("before", there), ("now", here)):
+                environment = os.environ | {"PYTHONPATH": str(place)}
+                command = [sys.executable, "-c", DEMO_RATE, str(digits)]
+                done = subprocess.run(
+                    command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True, check=True
+                )
+                rates[name].append(float(done.stdout.splitlines()[-1]))
+    ratio = statistics.median(n / b for n, b in zip(rates["now"], rates["before"], strict=True))
+    print(f"\ndemo 28x28 batch 64: fit at {BEFORE} and now")
+    for name, values in rates.items():
+        print(f"  {name:<14}{statistics.median(values):>8.1f} steps/s ({min(values):.1f} to {max(values):.1f})")
+    print(f"  now / before: {ratio:.2f} (median of {rounds} pairs){_judged(ratio, TARGET_OVER_BEFORE)}")
+    return {"steps_a_second": rates, "revision": BEFORE, "ratio": ratio, "target": TARGET_OVER_BEFORE}

@@ -246,8 +246,9 @@ def _decode(
 
     once = itertools.islice(_once(members), start, None)
     with ThreadPoolExecutor(workers) as pool:  # PIL lets other threads work while it decodes
+        side_by_side = pool.map if workers > 1 else map  # handing a small picture over takes as long as to decode it
         while some := list(itertools.islice(once, CHUNK)):
-            found = list(pool.map(read, (file for _, file in some)))
+            found = list(side_by_side(read, (file for _, file in some)))
             skipped |= {name: why for (name, _), why in zip(some, found, strict=True) if isinstance(why, str)}
             good = [
                 (name, pixels) for (name, _), pixels in zip(some, found, strict=True) if not isinstance(pixels, str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
+import re
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
@@ -140,7 +141,8 @@ def _shown(flat: dict, key: str) -> str:
 
 
 def _network(model: nn.Module) -> dict:
-    about = {"config": _plain(getattr(model, "config", None)), "layers": str(model).splitlines()}
+    layers = re.sub(r"(, )?inplace=True", "", str(model)).splitlines()  # that is how a layer computes, not what
+    about = {"config": _plain(getattr(model, "config", None)), "layers": layers}
     kinds = getattr(model, "augment", ())  # of ganlib.augment; not there where nothing is augmented, as in older runs
     return about | ({"augment": list(kinds)} if kinds else {})
 

@@ -150,7 +150,13 @@ def fit(
     cuda = [where] if where.type == "cuda" else []
     bar = console.steps_bar(progress, steps, gan.steps_done - begun, print_every)
     whole = True  # whether the players are between two steps and all is noted, so that a run can go on from there
-    with run or contextlib.nullcontext(), torch.random.fork_rng(devices=cuda), bar, interrupts() as interrupted:
+    with (
+        run or contextlib.nullcontext(),
+        torch.random.fork_rng(devices=cuda),
+        runtime.kept_memory(),
+        bar,
+        interrupts() as interrupted,
+    ):
         if run:
             run.restore_random()
         try:
@@ -159,7 +165,7 @@ def fit(
             while gan.steps_done < last and not interrupted and not time_is_up():
                 start = time.perf_counter()
                 # Dropout knows no generator but the global one. Seeded at each step, it needs no state to go on from.
-                torch.manual_seed((seed * 1_000_003 + gan.steps_done) % 2**63)
+                runtime.seed_all((seed * 1_000_003 + gan.steps_done) % 2**63, where)
                 whole = False
                 with runtime.autocast(where, dtype):
                     unread.append(checked(step(gan, batches), history))

@@ -37,9 +37,9 @@ def linear_generator(
     config = dict(kind="linear", image_size=image_size, channels=channels, width=width, z_dim=z_dim, seed=seed)
     maps = (4 * width, 2 * width, width, width // 2)
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(z_dim, maps[0] * side * side, bias=False)]
-    layers += [nn.Unflatten(1, (maps[0], side, side)), nn.BatchNorm2d(maps[0]), nn.ReLU()]
+    layers += [nn.Unflatten(1, (maps[0], side, side)), nn.BatchNorm2d(maps[0]), nn.ReLU(inplace=True)]
     for before, after in zip(maps, maps[1:], strict=False):
-        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     layers += [nn.Conv2d(maps[-1], channels, 3, 1, 1), nn.Tanh()]
     return initialise(Generator(layers, z_dim, config), seed)
 
@@ -62,9 +62,13 @@ def linear_discriminator(image_size: int = 32, channels: int = 3, width: int = 6
     side = _eighth(image_size, width)
     config = dict(kind="linear", image_size=image_size, channels=channels, width=width, seed=seed)
     maps = (width // 2, width, 2 * width, 4 * width)
-    layers: list[nn.Module] = [nn.Conv2d(channels, maps[0], 3, 1, 1), nn.LeakyReLU(LEAK)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, maps[0], 3, 1, 1), nn.LeakyReLU(LEAK, inplace=True)]
     for before, after in zip(maps, maps[1:], strict=False):
-        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
+        layers += [
+            nn.Conv2d(before, after, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.LeakyReLU(LEAK, inplace=True),
+        ]
     layers += [nn.Flatten(), nn.Linear(maps[-1] * side * side, 1)]
     return initialise(Discriminator(layers, image_size, channels, config), seed)
 
@@ -131,7 +135,7 @@ def pooled_generator(z_dim: int = 100, seed: int = 0) -> Generator:
         (128, 64, 4, 2, 1),
         (64, 32, 3, 1, 1),
     ):
-        layers += [nn.ConvTranspose2d(before, after, kernel, stride, pad), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [nn.ConvTranspose2d(before, after, kernel, stride, pad), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     layers += [nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh()]
     return initialise(Generator(layers, z_dim, dict(kind="pooled", z_dim=z_dim, seed=seed)), seed)
 
@@ -153,6 +157,6 @@ def pooled_discriminator(seed: int = 0) -> Discriminator:
     for before, after in zip(maps, maps[1:], strict=False):
         if before > 1:
             layers += [nn.MaxPool2d(2, ceil_mode=True), nn.Dropout(0.3)]
-        layers += [nn.Conv2d(before, after, 3, 1, 1), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK)]
-    layers += [nn.Flatten(), nn.Linear(8192, 1024), nn.LeakyReLU(LEAK), nn.Linear(1024, 1)]
+        layers += [nn.Conv2d(before, after, 3, 1, 1), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK, inplace=True)]
+    layers += [nn.Flatten(), nn.Linear(8192, 1024), nn.LeakyReLU(LEAK, inplace=True), nn.Linear(1024, 1)]
     return initialise(Discriminator(layers, 28, 1, dict(kind="pooled", seed=seed)), seed)

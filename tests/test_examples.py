@@ -8,7 +8,7 @@ import imageio.v3 as iio
 import pytest
 
 from benchmarks import cifar10 as race
-from benchmarks import quality, speed
+from benchmarks import choices, minute, quality, speed
 from ganlib import models
 from ganlib.checkpoint import load_generator
 from ganlib.config import Config
@@ -99,7 +99,9 @@ def test_the_speed_benchmark_times_both_loops(monkeypatch):
 
     monkeypatch.setattr(speed, "players", tiny)
     monkeypatch.setattr(speed, "matmul_peak", lambda dtype: 50.0)
-    results = speed.measure(rounds=1, steps=1)
+    monkeypatch.setattr(speed, "CASES", {case: about._replace(steps=1) for case, about in speed.CASES.items()})
+    monkeypatch.setattr(speed, "against_before", lambda rounds: None)
+    results = speed.measure(rounds=1)
     for case in speed.CASES:
         found = results[case]
         assert found["ratio"] == pytest.approx(found["fit"]["median"] / found["tutorial loop"]["median"])
@@ -114,7 +116,60 @@ def test_the_quality_benchmark_compares_medians(monkeypatch, capsys):
     assert [len(rows) for rows in results["runs"].values()] == [2, 2]
     plain, demo = (sum(row["fd_digitnet_64"] for row in rows) / 2 for rows in results["runs"].values())
     assert results["ratio"] == pytest.approx(demo / plain)
-    assert "median of 2 seeds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "median of 2 seeds" in printed and "target: at most 0.33" in printed
+    low, high = results["spreads"]["demo"]["fd_digitnet_64"]
+    assert low <= results["medians"]["demo"]["fd_digitnet_64"] <= high
+
+
+def test_the_cifar_clock_scores_what_it_trained(monkeypatch):
+    monkeypatch.setattr(quality, "load", lambda name: load("fake", image_size=32, channels=3, n=256))
+    monkeypatch.setattr(quality, "N_SAMPLES", 64)
+    tiny = Config(dataset="cifar10", image_size=32, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=16)
+    row = quality.pictures(tiny, seed=3, seconds=0.01)
+    assert row["seed"] == 3 and row["steps"] >= 1 and row["fd_cifarnet_64"] > row["fd_cifarnet_64_floor"] > 0
+
+
+def test_the_minute_is_measured_in_processes_of_their_own(monkeypatch, capsys):
+    quick = {name: wait for name, wait in minute.WAITS.items() if name in ("gif", "scoring")}
+    monkeypatch.setattr(minute, "WAITS", quick)
+    monkeypatch.setattr(minute, "_seconds", lambda name: {"gif": 0.5, "scoring": 7.0, "first_step": 1.0}[name])
+    found = minute.measure(runs=3)
+    assert found["gif"] == {"seconds": [0.5] * 3, "median": 0.5, "target": 1}
+    met, missed = capsys.readouterr().out.splitlines()[-2:]
+    assert met.endswith("target 1: met") and missed.endswith("target 5: MISSED")
+    monkeypatch.undo()
+    assert 0 < minute._seconds("gif") < 60
+
+
+def test_the_choices_of_fit_are_measured_against_the_others(monkeypatch, capsys):
+    tiny = Config(image_size=16, channels=1, z_dim=4, g_width=2, d_width=2, batch_size=8)
+    monkeypatch.setattr(choices, "NETWORKS", {"tiny": tiny})
+    monkeypatch.setattr(choices, "costs", lambda rounds: {})
+    found = choices.measure(rounds=1)["tiny"]
+    assert found["chosen"] == "channels last, fp32" and set(found["medians"]) >= {found["chosen"], "contiguous, fp32"}
+    assert 0 < found["share_of_best"] <= 1 and "channels last, fp32* " in capsys.readouterr().out
+
+
+def test_a_cost_that_is_a_straight_line_is_found_to_be_one(monkeypatch):
+    def rate(recipe, layout, precision, images):  # 3 ms, and 0.5 ms for each image of a batch
+        return recipe.batch_size / (0.003 + 0.0005 * recipe.batch_size)
+
+    monkeypatch.setattr(choices, "rate", rate)
+    found = choices.costs(rounds=1)
+    assert found["batch size"]["line"] == pytest.approx([3, 0.5]) and found["batch size"]["furthest_off"] < 1e-9
+    assert found["width"]["line"] == pytest.approx([35, 0])
+
+
+def test_fit_is_measured_against_what_it_was(monkeypatch, capsys):
+    program = "import os, ganlib; print(2.0 if os.path.exists('pyproject.toml') else 1.0)"
+    monkeypatch.setattr(speed, "DEMO_RATE", program)
+    monkeypatch.setattr(speed, "BEFORE", "HEAD")
+    found = speed.against_before(rounds=2)
+    if found is not None:  # None outside of a checkout
+        assert found["steps_a_second"] == {"before": [1.0, 1.0], "now": [2.0, 2.0]} and found["ratio"] == 2
+    monkeypatch.setattr(speed, "BEFORE", "no-such-revision")
+    assert speed.against_before(rounds=1) is None and "not measured" in capsys.readouterr().out
 
 
 def test_the_grid_example_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Devices, precision, folders."""
 
+import contextlib
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,33 @@ def test_fast_bf16_on_a_cpu_is_amx(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert runtime.has_fast_bf16(cpu) is True
+
+
+def test_seeding_a_step_draws_the_same_numbers_and_leaves_nothing_behind():
+    def queued():  # what waits for a GPU to be there, each with the stack of who asked for it
+        return len(getattr(torch.cuda, "_queued_calls", ()))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        wanted, before = torch.rand(3), queued()
+        runtime.seed_all(7, torch.device("cpu"))
+        assert torch.equal(torch.rand(3), wanted)
+        assert queued() == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have rules of their own")
+def test_memory_is_kept_in_the_block_and_given_back_behind_it():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    size, before = 300 * 2**20, resident()
+    for inside in (True, False):
+        with runtime.kept_memory() if inside else contextlib.nullcontext():
+            big = torch.ones(size // 4)
+            assert resident() - before > 0.9 * size
+            del big
+            assert (resident() - before > 0.9 * size) == inside
+        assert resident() - before < 0.1 * size
 
 
 def test_eval_mode_restores_the_mode_even_after_an_error():

@@ -120,6 +120,13 @@ def test_each_difference_is_named(changed, sentence):
     assert any(sentence in one for one in found), found
 
 
+def test_a_layer_that_works_in_place_is_no_other_layer():
+    gan = small_gan()
+    assert gan.generator[2].inplace and gan.discriminator[1].inplace
+    gan.generator[2].inplace = gan.discriminator[1].inplace = False  # as of runs that began before ganlib's were
+    assert settings.differences(describe(gan=gan), describe()) == []
+
+
 def test_a_step_from_a_notebook_cannot_be_told_from_another():
     def step(gan, batches):
         pass

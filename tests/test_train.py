@@ -76,6 +76,35 @@ def with_dropout():
     return steps.GAN(generator, discriminator, *sgd, z_dim=8)
 
 
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_in_float32_fit_is_the_plain_loop_of_the_example(images, norm):
+    """DataLoader's order and z given, three steps of PyTorch's DCGAN example: sigmoid, BCELoss, every gradient."""
+
+    def players():
+        generator = models.dcgan_generator(28, 1, 8, 16)
+        discriminator = models.dcgan_discriminator(28, 1, 8, norm=norm)
+        adam = [torch.optim.Adam(m.parameters(), 2e-4, betas=(0.5, 0.999)) for m in (generator, discriminator)]
+        return steps.GAN(generator, discriminator, *adam, z_dim=16)
+
+    ours, plain = players(), players()
+    quick(ours, images, steps=3, precision="fp32")
+    probability, bce = torch.nn.Sequential(plain.discriminator, torch.nn.Sigmoid()), torch.nn.BCELoss()
+    ones, zeros = torch.ones(8), torch.zeros(8)
+    for _, real in zip(range(3), Batches(images, 8), strict=False):
+        plain.discriminator.zero_grad()
+        bce(probability(real), ones).backward()
+        fake = plain.generator(plain.sample_z(8))
+        bce(probability(fake.detach()), zeros).backward()
+        plain.d_opt.step()
+        plain.generator.zero_grad()
+        bce(probability(fake), ones).backward()
+        plain.g_opt.step()
+    for name in ("generator", "discriminator"):
+        pairs = zip(getattr(ours, name).parameters(), getattr(plain, name).parameters(), strict=True)
+        for mine, theirs in pairs:
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5, check_stride=False)
+
+
 def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone(images):
     losses = []
     for other in (1, 2):
