@@ -46,10 +46,10 @@ def test_its_objective_is_the_librarys_but_for_a_constant():
 
 def test_the_runs_it_compares_are_on_record():
     runs = record("celeba")
-    assert set(runs) == {"celeba-plain", "celeba-translation"}
+    assert {"celeba-plain", "celeba-translation"} <= set(runs)
     for moments in runs.values():
         steps = [moment["step"] for moment in moments]
-        assert steps == sorted(steps) and len(steps) > 10
+        assert steps == sorted(steps) and len(steps) > 5
         assert all({"fd_cifarnet_2k", "seen", "held_out", "fake", "r_v"} <= moment.keys() for moment in moments)
         assert all(0 <= moment[name] <= 1 for moment in moments for name in ("seen", "held_out", "fake"))
     with pytest.raises(FileNotFoundError, match="No record of 'cifar10' comes with ganlib"):
