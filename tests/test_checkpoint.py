@@ -13,7 +13,7 @@ from test_steps import reals, small_gan
 
 from ganlib import checkpoint, steps, variants
 from ganlib.steps import GAN
-from helpers import ROOT
+from helpers import ROOT, load_script
 
 
 def test_both_generators_come_back(tmp_path):
@@ -85,17 +85,36 @@ def test_missing_damaged_and_foreign_checkpoints_get_a_sentence(tmp_path):
         checkpoint.load_generator(tmp_path)
 
 
-def test_the_generator_that_comes_with_ganlib_is_small_whole_and_the_running_average():
-    generator = checkpoint.pretrained("cifar10")
-    assert generator.averaged
-    assert generator(torch.randn(2, generator.z_dim)).shape == (2, 3, 32, 32)
-    files = list((checkpoint.PRETRAINED / "cifar10").iterdir())
+@pytest.mark.parametrize(("name", "size"), [("cifar10", 32), ("celeba", 64)])
+def test_the_generators_that_come_with_ganlib_are_small_whole_and_the_running_average(name, size):
+    generator = checkpoint.pretrained(name)
+    assert generator.averaged and {weight.dtype for weight in generator.parameters()} == {torch.float32}
+    assert generator(torch.randn(2, generator.z_dim)).shape == (2, 3, size, size)
+    files = list((checkpoint.PRETRAINED / name).iterdir())
     assert sum(file.stat().st_size for file in files) <= 8_000_000
     assert {file.suffix for file in files} == {".safetensors", ".json"}
 
 
+def test_a_generator_is_shipped_in_half_precision_with_its_record(run, tmp_path, monkeypatch, capsys):
+    ship = load_script("ship_generator")
+    words = ["ship", "mine", str(run), "--step", "3", "--beside", str(run), "--to", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    ship.main()
+    assert "step 3, " in capsys.readouterr().out
+    there, here = checkpoint.step_folder(run, 3), tmp_path / "mine"
+    before, after = (checkpoint.load_generator(folder).state_dict() for folder in (there, here))
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name], weights, rtol=1e-3, atol=1e-6)
+    sizes = [(folder / "ema_generator.safetensors").stat().st_size for folder in (there, here)]
+    assert sizes[1] < 0.8 * sizes[0]
+    assert json.loads((here / "record.json").read_text()) == {run.name: [{"step": 3, "fd": 9}, {"step": 6, "fd": 12.5}]}
+    monkeypatch.setattr(ship, "LARGEST", 100)
+    with pytest.raises(SystemExit, match="but 100 are the most; train a narrower one"):
+        ship.main()
+
+
 def test_an_unknown_pretrained_generator_gets_the_names_there_are():
-    with pytest.raises(ValueError, match="No generator 'cifar'.*there are: cifar10"):
+    with pytest.raises(ValueError, match="No generator 'cifar'.*there are: celeba, cifar10"):
         checkpoint.pretrained("cifar")
 
 
