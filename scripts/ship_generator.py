@@ -28,7 +28,8 @@ def halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def moments(run: Path) -> list[dict]:
     """The scores of a run on its way, rounded to four digits."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{name: float(f"{value:.4g}") for name, value in json.loads(line).items()} for line in lines]
+    scores = [json.loads(line) for line in lines]
+    return [{"step": s.pop("step"), **{name: float(f"{value:.4g}") for name, value in s.items()}} for s in scores]
 
 
 def main() -> None:

@@ -107,7 +107,9 @@ def test_a_generator_is_shipped_in_half_precision_with_its_record(run, tmp_path,
         torch.testing.assert_close(after[name], weights, rtol=1e-3, atol=1e-6)
     sizes = [(folder / "ema_generator.safetensors").stat().st_size for folder in (there, here)]
     assert sizes[1] < 0.8 * sizes[0]
-    assert json.loads((here / "record.json").read_text()) == {run.name: [{"step": 3, "fd": 9}, {"step": 6, "fd": 12.5}]}
+    assert json.loads((here / "record.json").read_text()) == {
+        "run": [{"step": 3, "fd": 9, "sure": 0.5}, {"step": 6, "fd": 12.5, "sure": 0.5}]
+    }
     monkeypatch.setattr(ship, "LARGEST", 100)
     with pytest.raises(SystemExit, match="but 100 are the most; train a narrower one"):
         ship.main()

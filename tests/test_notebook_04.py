@@ -46,7 +46,7 @@ def test_its_objective_is_the_librarys_but_for_a_constant():
 
 def test_the_runs_it_compares_are_on_record():
     runs = record("celeba")
-    assert {"celeba-plain", "celeba-translation"} <= set(runs)
+    assert list(runs)[:2] == ["moved", "plain"]
     for moments in runs.values():
         steps = [moment["step"] for moment in moments]
         assert steps == sorted(steps) and len(steps) > 5
