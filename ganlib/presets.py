@@ -43,7 +43,7 @@ CELEBA = Config(
 
 # DCGAN's published settings for faces, with half the generator's width. Notebook 04's first run.
 CELEBA_PUBLISHED = replace(
-    CELEBA, g_width=64, d_width=64, batch_size=128, g_lr=None, ema_decay=0.99, seconds=150, keep_epochs=()
+    CELEBA, g_width=64, d_width=64, batch_size=128, g_lr=None, ema_decay=0.99, seconds=100, keep_epochs=()
 )
 
 # Notebook 01: its run, and the pair of many tutorials beside it.
