@@ -6,8 +6,8 @@ import json
 import imageio.v3 as iio
 import pytest
 
-from benchmarks import cifar10 as race
 from benchmarks import choices, minute, quality, speed
+from benchmarks import cifar10 as race
 from ganlib import models
 from ganlib.checkpoint import load_generator
 from ganlib.config import Config
