@@ -41,7 +41,7 @@ endif
 lab: $(STAMP)  ## open JupyterLab on the notebooks (its kernel "Python 3" is this environment)
 	$(BIN)/python -m jupyterlab notebooks $(ARGS)
 
-bench: $(STAMP)  ## measure training speed and the quality a minute buys
+bench: $(STAMP)  ## measure speed, waiting and the quality a minute buys; ARGS="--only minute" for a part
 	$(BIN)/python -m benchmarks $(ARGS)
 
 notebooks: $(STAMP)  ## execute the notebooks anew, in place, with full budgets for this machine

@@ -71,7 +71,7 @@ def measure(rounds: int = 5) -> dict:
 
 
 def costs(rounds: int = 5) -> dict:
-    """Milliseconds a step of a DCGAN against batch size, width squared and pixels, each with a straight line."""
+    """Milliseconds a step of a DCGAN against batch size, width squared and pixels, a straight line through each."""
     base = replace(DEMO, image_size=32, channels=3, g_width=16, d_width=16, batch_size=64)
     sweeps = {
         "batch size": {n: (n, replace(base, batch_size=n)) for n in (8, 16, 32, 64, 128)},

@@ -220,8 +220,8 @@ print(200 / fit(gan, dcgan_step, images, steps=200, **how).seconds)
 
 
 def against_before(rounds: int) -> dict | None:
-    """Steps a second of the demo's recipe with ``fit`` of the revision ``BEFORE`` and of now, in turns; None where that
-    revision is not in the checkout."""
+    """Steps a second of the demo's recipe with ``fit`` of the revision ``BEFORE`` and of now, in turns, and of now with
+    one thread; None where that revision is not in the checkout."""
     here = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as there:
         archive = subprocess.run(["git", "archive", BEFORE, "ganlib"], cwd=here, capture_output=True)
@@ -231,10 +231,11 @@ def against_before(rounds: int) -> dict | None:
         subprocess.run(["tar", "-x", "-C", there], input=archive.stdout, check=True)
         digits = Path(there) / "digits.pt"
         torch.save(load("mnist", n=5000).pixels, digits)
-        rates: dict[str, list[float]] = {"before": [], "now": []}
+        kinds = {"before": (there, {}), "now": (here, {}), "now, 1 thread": (here, {"OMP_NUM_THREADS": "1"})}
+        rates: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(rounds):
-            for name, place in (("before", there), ("now", here)):
-                environment = os.environ | {"PYTHONPATH": str(place)}
+            for name, (place, threads) in kinds.items():
+                environment = os.environ | threads | {"PYTHONPATH": str(place)}
                 command = [sys.executable, "-c", DEMO_RATE, str(digits)]
                 done = subprocess.run(
                     command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True, check=True

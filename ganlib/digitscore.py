@@ -97,7 +97,6 @@ def score_digits(
 
     Raises:
         ValueError: if images are not grey 28×28 digits, not finite or outside [-1, 1], or too few.
-        ImportError: if torch-fidelity is not installed.
     """
     pixels = getattr(real, "pixels", real)
     n = min(n, len(fakes)) if is_given(fakes) else n

@@ -143,7 +143,7 @@ def score(
     Raises:
         ValueError: if there is no such metric, mode or resizer, there are too few images for a metric, ``net``
             cannot judge them or gives no logits for ``"is"``, or images are not finite or outside [-1, 1].
-        ImportError: if torch-fidelity is not installed.
+        ImportError: if a metric but "fd", "density" and "coverage" is asked for and torch-fidelity is missing.
     """
     pixels = getattr(real, "pixels", real)
     n = min(n, len(fakes)) if is_given(fakes) else n

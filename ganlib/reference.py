@@ -25,7 +25,7 @@ def measure(
 
     Raises:
         ValueError: if there are too few images, or no logits for ``"is"``.
-        ImportError: if torch-fidelity is not installed.
+        ImportError: if a metric but "fd", "density" and "coverage" is asked for and torch-fidelity is missing.
     """
     found = {}
     if "fd" in metrics:

@@ -54,6 +54,15 @@ def test_frechet_agrees_with_scipys_matrix_root(n, d):
     assert frechet_distance(a, b) == pytest.approx(want, rel=1e-6)
 
 
+def test_frechet_is_torch_fidelitys_to_the_bit():
+    from torch_fidelity import metric_fid
+
+    a, b = torch.randn(300, 16, generator=rng()), torch.rand(200, 16, generator=rng(1))
+    theirs = [metric_fid.fid_features_to_statistics(x.double()) for x in (a, b)]
+    want = metric_fid.fid_statistics_to_metric(*theirs, verbose=False)[metric_fid.KEY_METRIC_FID]
+    assert frechet_distance(a, b) == want
+
+
 def test_frechet_is_symmetric_and_zero_on_itself():
     a, b = torch.randn(300, 16, generator=rng()), torch.rand(200, 16, generator=rng(1))
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-9)
