@@ -91,6 +91,34 @@ def path(points: Tensor, n: int, spherical: bool = True, loop: bool = False) -> 
     return torch.cat(walk if loop else [*walk, points[-1:]])
 
 
+def plane(corners: Tensor, rows: int, cols: int, spherical: bool = True) -> Tensor:
+    """A map of what lies between four points, of however many numbers, to be shown as a grid of images.
+
+    The left and the right edge are walked from the top to the bottom, then each row from the left to the right.
+
+    Args:
+        corners: [4, z_dim]: top left, top right, bottom left, bottom right. The map meets each exactly.
+        rows, cols: of the map, 2 or more each.
+        spherical: by :func:`slerp`, so that corners of one length have only latent vectors of that length between
+            them, else by :func:`lerp`.
+
+    Returns:
+        [rows * cols, z_dim], row by row as on a page.
+
+    Raises:
+        ValueError: if there are not four corners, one is not finite, or ``rows`` or ``cols`` is below 2.
+    """
+    if corners.ndim != 2 or len(corners) != 4 or not corners.isfinite().all():
+        raise ValueError(f"A map has 4 corners, finite and [4, z_dim], but these are {list(corners.shape)}.")
+    for name, value in (("rows", rows), ("cols", cols)):
+        if value < 2:
+            raise ValueError(f"{name} is {value}, but a map reaches from corner to corner: at least 2.")
+    between = slerp if spherical else lerp
+    down, across = (torch.linspace(0, 1, n, dtype=torch.float64, device=corners.device) for n in (rows, cols))
+    left, right = between(corners[0], corners[2], down), between(corners[1], corners[3], down)
+    return between(left[:, None], right[:, None], across).flatten(0, 1)
+
+
 def draw_z(n: int, z_dim: int, seed: int = 0, truncation: float | None = None) -> Tensor:
     """Latent vectors z ~ N(0, I), if asked for without what lies far out: [n, z_dim].
 
@@ -174,17 +202,27 @@ def direction(z_with: Tensor, z_without: Tensor) -> Tensor:
     return z_with.mean(0) - z_without.mean(0)
 
 
-def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:
-    """What a classifier says of the images of latent vectors: bool [n], on the CPU.
+def readings(generator: nn.Module, z: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is measured in the images of latent vectors: [n, ...], on the CPU.
 
     Args:
         generator: network [B, z_dim] -> [B, C, H, W] in [-1, 1]; it is asked in eval mode.
         z: [n, z_dim].
-        classify: uint8 [B, C, H, W] on the generator's device -> bool [B].
+        read: uint8 [B, C, H, W] on the generator's device -> [B, ...], such as a number for each attribute.
     """
     where = next(generator.parameters()).device
     with eval_mode(generator):
-        return torch.cat([classify(to_uint8(generator(part.to(where)))).bool().cpu() for part in z.split(BATCH)])
+        return torch.cat([read(to_uint8(generator(part.to(where)))).cpu() for part in z.split(BATCH)])
+
+
+def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:
+    """What a classifier says of the images of latent vectors: bool [n], on the CPU.
+
+    Args:
+        generator, z: as in :func:`readings`.
+        classify: uint8 [B, C, H, W] on the generator's device -> bool [B].
+    """
+    return readings(generator, z, classify).bool()
 
 
 @dataclass(frozen=True)

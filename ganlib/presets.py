@@ -39,6 +39,12 @@ CELEBA = Config(
     **dict(seconds=5400, keep_epochs=(1, 5, 25, 50, 75, 100)),
 )
 
+# Drawn faces whose attributes are known, in about a minute: benchmarks/attributes.py.
+TOYFACES = Config(
+    **dict(dataset="toyfaces", n=20_000, image_size=32, channels=3, z_dim=32, g_width=24, d_width=24),
+    **dict(g_lr=1e-3, d_lr=5e-4, betas=(0.5, 0.99), batch_size=16, ema_decay=0.99, steps=5_000),
+)
+
 # Notebook 01: its run, and the pair of many tutorials beside it.
 MNIST = replace(DEMO, epochs=20, steps=None, seconds=None, snapshot_every=None, score_every=None)
 MNIST_POOLED = Config(architecture="pooled", z_dim=100, batch_size=200, epochs=30)
@@ -63,6 +69,7 @@ PRESETS = {
     "cifar10": CIFAR10,
     "cifar10-short": CIFAR10_SHORT,
     "celeba": CELEBA,
+    "toyfaces": TOYFACES,
     **{f"{name}-mnist": replace(game, **_ALIKE, **_DIGITS) for name, game in _GAMES.items()},
     **{f"{name}-cifar10": replace(game, **_ALIKE, **_COLOURS) for name, game in _GAMES.items()},
 }

@@ -78,6 +78,37 @@ def test_what_is_no_path_gets_a_sentence():
         latent.path(torch.zeros(2, 3), 0)
 
 
+@pytest.mark.parametrize("spherical", [True, False])
+def test_a_map_meets_its_corners_and_its_edges_are_paths(spherical):
+    corners = torch.randn(4, 100, generator=rng(3))
+    page = latent.plane(corners, 5, 7, spherical).view(5, 7, 100)
+    assert page.dtype == corners.dtype
+    assert torch.equal(page[[0, 0, -1, -1], [0, -1, 0, -1]], corners)
+    for edge, ends in ((page[0], [0, 1]), (page[-1], [2, 3]), (page[:, 0], [0, 2]), (page[:, -1], [1, 3])):
+        torch.testing.assert_close(edge, latent.path(corners[ends], len(edge) - 1, spherical))
+    torch.testing.assert_close(page[2], latent.path(page[2, [0, -1]], 6, spherical))
+
+
+def test_a_map_keeps_the_length_and_its_middle_is_as_far_from_all_corners():
+    corners = 8 * torch.eye(64, dtype=torch.float64)[:4]
+    page = latent.plane(corners, 5, 5).view(5, 5, 64)
+    torch.testing.assert_close(page.norm(dim=2), torch.full((5, 5), 8.0, dtype=torch.float64))
+    torch.testing.assert_close(page[2, 2], corners.mean(0) * 2)  # corners at right angles: the mean has half the length
+    straight = latent.plane(corners, 5, 5, spherical=False).view(5, 5, 64)
+    torch.testing.assert_close(straight[2, 2], corners.mean(0))
+    torch.testing.assert_close(straight, straight.flip(0, 1)[..., [3, 2, 1, 0, *range(4, 64)]])
+
+
+def test_what_is_no_map_gets_a_sentence():
+    for corners in (torch.zeros(3, 5), torch.zeros(4), torch.full((4, 2), math.inf)):
+        with pytest.raises(ValueError, match="A map has 4 corners, finite and"):
+            latent.plane(corners, 3, 3)
+    with pytest.raises(ValueError, match="rows is 1, but a map reaches from corner to corner: at least 2"):
+        latent.plane(torch.zeros(4, 3), 1, 3)
+    with pytest.raises(ValueError, match="cols is 0, but"):
+        latent.plane(torch.zeros(4, 3), 2, 0)
+
+
 def test_draws_are_normal_and_the_same_for_the_same_seed():
     z = latent.draw_z(4000, 5, seed=3)
     assert torch.equal(z, latent.draw_z(4000, 5, seed=3)) and not torch.equal(z, latent.draw_z(4000, 5, seed=4))
