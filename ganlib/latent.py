@@ -202,17 +202,27 @@ def direction(z_with: Tensor, z_without: Tensor) -> Tensor:
     return z_with.mean(0) - z_without.mean(0)
 
 
-def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:
-    """What a classifier says of the images of latent vectors: bool [n], on the CPU.
+def readings(generator: nn.Module, z: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is measured in the images of latent vectors: [n, ...], on the CPU.
 
     Args:
         generator: network [B, z_dim] -> [B, C, H, W] in [-1, 1]; it is asked in eval mode.
         z: [n, z_dim].
-        classify: uint8 [B, C, H, W] on the generator's device -> bool [B].
+        read: uint8 [B, C, H, W] on the generator's device -> [B, ...], such as a number for each attribute.
     """
     where = next(generator.parameters()).device
     with eval_mode(generator):
-        return torch.cat([classify(to_uint8(generator(part.to(where)))).bool().cpu() for part in z.split(BATCH)])
+        return torch.cat([read(to_uint8(generator(part.to(where)))).cpu() for part in z.split(BATCH)])
+
+
+def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:
+    """What a classifier says of the images of latent vectors: bool [n], on the CPU.
+
+    Args:
+        generator, z: as in :func:`readings`.
+        classify: uint8 [B, C, H, W] on the generator's device -> bool [B].
+    """
+    return readings(generator, z, classify).bool()
 
 
 @dataclass(frozen=True)
