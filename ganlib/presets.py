@@ -32,9 +32,9 @@ CIFAR10_SHORT = replace(
 )
 
 # Faces at 64×64, for an hour or more: small steps and a fast generator, as above; a discriminator of half the width, as
-# half of the time is its. After 25 passes over 9,000 faces it begins to know them by heart: go on with augment flip and
-# translation and g_lr 2e-4 (examples/gallery/README.md). A generator that stays faster than a discriminator whose task is
-# harder goes astray: so it did after 3,000 more steps, and with colour and translation from the first step on.
+# half of the time is its. After 25 passes over 9,000 faces it begins to know them by heart: go on with augment flip
+# translation and g_lr 2e-4 (examples/gallery/README.md). A generator that stays faster than a discriminator whose task
+# is harder goes astray: so it did after 3,000 more steps, and with colour and translation from the first step on.
 CELEBA = Config(
     **dict(dataset="celeba", image_size=64, channels=3, augment=("flip",)),
     **dict(z_dim=100, g_width=48, d_width=32, batch_size=32, g_lr=5e-4, ema_decay=0.999),
