@@ -1,5 +1,6 @@
 """A run that is killed again and again ends, bit for bit, where the uninterrupted one does."""
 
+import contextlib
 import json
 import os
 import random
@@ -47,7 +48,8 @@ class Runs:
 
     def kill(self, process):
         """End a run as a power cut would; False if it had ended by itself."""
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and its parent has seen it
+            os.kill(process, signal.SIGKILL)
         return self.until_end() == -signal.SIGKILL
 
     def until_end(self):
