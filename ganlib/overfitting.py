@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib.imageset import ImageSet, to_float
+from ganlib.runtime import eval_mode, rng
 
 
 @torch.no_grad()
@@ -36,8 +37,8 @@ def overfitting(
 
     Returns:
         ``seen``, ``held_out``, ``fake``: the share of each that is called real (a logit above 0; for the fakes a
-        mistake), and ``r_v``, the share of the way from held-out reals to seen ones that the mean logits of held-out
-        reals have fallen towards the fakes': 0 without overfitting, 1 where unseen reals are taken for fakes.
+        mistake), and ``r_v``, how far the mean logit of held-out reals has gone from that of seen ones towards that of
+        the fakes: 0 without overfitting, 1 where unseen reals are taken for fakes.
 
     Raises:
         ValueError: if fewer than 2 images are held out.
@@ -49,10 +50,9 @@ def overfitting(
         raise ValueError(f"{n} images are too few to tell how unseen ones fare: hold out 100 or more.")
     judge = copy.deepcopy(discriminator).train()
     where = next(judge.parameters()).device
-    z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(where)
-    was_training = generator.training
-    fakes = torch.cat([generator.eval()(part) for part in z.split(batch)]).cpu()
-    generator.train(was_training)
+    z = torch.randn(n, generator.z_dim, generator=rng(0)).to(where)
+    with eval_mode(generator):
+        fakes = torch.cat([generator(part) for part in z.split(batch)]).cpu()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         logits = {

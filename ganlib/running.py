@@ -42,7 +42,7 @@ N_SAMPLES = 100
 RUN_FILES = ("config.json", "classes.json", "checkpoints", "model.json")
 
 # What can be given for a run that was begun by ``fit`` in a program, of which not all can be rebuilt.
-OF_A_PROGRAM = {*FREE - {"epochs"}, "batch_size", "ema_decay", "seed", "device", "precision"}
+OF_A_PROGRAM = {*FREE - {"epochs", "keep_epochs"}, "batch_size", "ema_decay", "seed", "device", "precision"}
 
 
 def run(*, preset: str | None = None, **given) -> History | dict[str, History] | None:

@@ -85,6 +85,7 @@ def test_differences_are_those_that_make_another_run():
         ({"processes": 3}, "processes=3 cannot share batch_size=64"),
         ({"allow_changes": True}, "resume_path=RUN"),
         ({"steps": 0}, "steps=0, but must be at least 1"),
+        ({"keep_epochs": (0, 5)}, r"keep_epochs=\(0, 5\), but the first pass over the images is 1"),
         ({"ema_decay": 1.0}, "ema_decay=1.0, but must be at least 0 and below 1"),
         ({"ema_decay": math.nan}, "ema_decay=nan"),
         ({"seed": 2**30}, "below 1,073,741,824"),

@@ -339,6 +339,7 @@ def test_what_cannot_be_built_of_a_program_gets_a_sentence(made, tmp_path, capsy
         (["step"], "Its training step, test_running.own_step, is none of ganlib.steps"),
         (["images"], "The images of the run in .* were not found: What 'fake' gives has other pixels"),
         (["run", "--g-lr", "1e-3"], "--g-lr cannot be given here: .* begun by fit in a program"),
+        (["run", "--keep-epochs", "2"], "--keep-epochs cannot be given here: .* begun by fit in a program"),
         (["run", "--batch-size", "4"], "--batch-size was 8 and is 4 now"),
     ):
         assert cli.main(["train", "--resume-path", str(tmp_path / words[0]), *words[1:]]) == 2
