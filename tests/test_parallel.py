@@ -41,6 +41,7 @@ def part(rank, folder):
     gan = plain_gan()
     fit(gan, parallel.together(gan, rpgan_step), images, **how)
     torch.save(gan.generator.state_dict(), folder / f"plain-{rank}.pth")
+    dist.barrier()  # gloo ends badly where one leaves while the other is still at work
     dist.destroy_process_group()
 
 
