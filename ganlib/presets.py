@@ -9,10 +9,17 @@ from ganlib.config import Config
 # DCGAN's published settings (arXiv:1511.06434, section 4) at MNIST's size, with the usual two doublings 7-14-28.
 PLAIN = Config(base=7, seconds=60)
 
-# What a laptop without a GPU gets furthest with in a minute, chosen by benchmarks/quality.py: narrow, so that a step
-# is cheap; a third halving, so that the discriminator sees whole digits; learning rates ten times the published ones.
+# What a laptop without a GPU gets furthest with in a minute; what each number is worth is in benchmarks/README.md.
 DEMO = Config(
-    **dict(z_dim=32, g_width=16, d_width=16, g_lr=2e-3, d_lr=2e-3, betas=(0.5, 0.99)),
+    **dict(
+        z_dim=16,  # a digit needs few numbers, and few are learned sooner
+        g_width=32,  # a step takes G once there and back and D three times: G may be the larger one
+        d_width=16,
+        g_lr=4e-3,  # twenty times the published ones: narrow networks in a short run
+        d_lr=4e-3,
+        betas=(0.0, 0.99),  # no momentum: where the other player was some steps ago is no longer true
+        ema_decay=0.998,  # the average of some 500 steps
+    ),
     **dict(steps=20_000, seconds=90, snapshot_every=40, score_every=200),
 )
 
