@@ -15,13 +15,18 @@ from ganlib.data import load
 from ganlib.featurenets import cifar_net
 from ganlib.imageset import ImageSet
 from ganlib.metrics import score, score_digits
-from ganlib.presets import CIFAR10, CIFAR10_SHORT, DEMO, PLAIN
+from ganlib.presets import CIFAR10, CIFAR10_SHORT, DEMO
 from ganlib.steps import GAN
 from ganlib.train import fit
 
 N_IMAGES = 5000
 N_SAMPLES = 5000
-TARGET_RATIO = 1 / 3  # of the plain recipe's distance
+TARGET_RATIO = 1 / 3  # of the distance that the recipe before it has
+
+# What `make demo` was at first: what it is now has to be better than this in the same minute.
+FIRST_DEMO = Config(
+    **dict(image_size=28, channels=1, z_dim=32, g_width=16, d_width=16, g_lr=2e-3, d_lr=2e-3, betas=(0.5, 0.99))
+)
 
 
 def trained(recipe: Config, images: ImageSet, seed: int, seconds: float) -> tuple[GAN, dict]:
@@ -49,17 +54,17 @@ def pictures(recipe: Config, seed: int, seconds: float) -> dict:
 
 
 def measure(seeds: int = 5, seconds: float = 60) -> dict:
-    """The plain recipe and the demo's on digits; prints and returns every run, medians, spreads and the ratio."""
-    return _race({"plain": PLAIN, "demo": DEMO}, digits, seeds, seconds, f"{N_IMAGES:,} real digits", TARGET_RATIO)
+    """The first demo's recipe and today's on digits; prints and returns every run, medians, spreads and the ratio."""
+    return _race({"first": FIRST_DEMO, "demo": DEMO}, digits, seeds, seconds, f"{N_IMAGES:,} real digits", TARGET_RATIO)
 
 
 def measure_cifar10(seeds: int = 5, seconds: float = 600) -> dict:
     """The same on CIFAR-10: a recipe for hours, and the one for minutes."""
     recipes = {"long": CIFAR10, "short": CIFAR10_SHORT}
-    return _race(recipes, pictures, seeds, seconds, "CIFAR-10", None)
+    return _race(recipes, pictures, seeds, seconds, "CIFAR-10", TARGET_RATIO)
 
 
-def _race(recipes: dict, run: Callable, seeds: int, seconds: float, what: str, target: float | None) -> dict:
+def _race(recipes: dict, run: Callable, seeds: int, seconds: float, what: str, target: float) -> dict:
     runs: dict[str, list[dict]] = {name: [] for name in recipes}
     for seed in range(seeds):
         for name, recipe in recipes.items():
@@ -77,6 +82,6 @@ def _race(recipes: dict, run: Callable, seeds: int, seconds: float, what: str, t
     first, second = recipes
     fd = next(key for key in medians[second] if key.startswith("fd_"))
     ratio = medians[second][fd] / medians[first][fd]
-    judged = "" if target is None else f" (target: at most {target:.2f}, {'met' if ratio <= target else 'MISSED'})"
-    print(f"  {second} / {first}: {ratio:.2f} of the distance{judged}")
+    judged = f"target: at most {target:.2f}, {'met' if ratio <= target else 'MISSED'}"
+    print(f"  {second} / {first}: {ratio:.2f} of the distance ({judged})")
     return {"runs": runs, "medians": medians, "spreads": spreads, "ratio": ratio, "target": target}

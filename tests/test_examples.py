@@ -98,7 +98,7 @@ def test_the_speed_benchmark_times_both_loops(monkeypatch):
         return models.dcgan_generator(28, 1, 4), models.dcgan_discriminator(28, 1, 4), images, 8, 100
 
     monkeypatch.setattr(speed, "players", tiny)
-    monkeypatch.setattr(speed, "matmul_peak", lambda dtype: 50.0)
+    monkeypatch.setattr(speed, "peak", lambda dtype: 50.0)
     monkeypatch.setattr(speed, "CASES", {case: about._replace(steps=1) for case, about in speed.CASES.items()})
     monkeypatch.setattr(speed, "against_before", lambda rounds: None)
     results = speed.measure(rounds=1)
