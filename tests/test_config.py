@@ -119,7 +119,7 @@ def test_what_cannot_work_gets_a_sentence(given, sentence):
 
 def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed):
     """The players as presets built them before there was a Config, and as the notebooks build them."""
-    g_width, d_width = widths if isinstance(widths, tuple) else (widths, widths)
+    g_width, d_width = widths
     generator = models.dcgan_generator(image_size, channels, g_width, z_dim, base=base, seed=2 * seed)
     discriminator = models.dcgan_discriminator(image_size, channels, d_width, base=base, seed=2 * seed + 1)
     g_opt = torch.optim.Adam(generator.parameters(), g_lr, betas)
@@ -130,10 +130,10 @@ def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed
 @pytest.mark.parametrize(
     ("preset", "numbers"),
     [
-        (PLAIN, (28, 1, 64, 32, 7, 2e-4, (0.5, 0.999), 2e-4)),
+        (PLAIN, (28, 1, 64, (32, 32), 7, 2e-4, (0.5, 0.999), 2e-4)),
         (DEMO, (28, 1, 16, (32, 16), 4, 4e-3, (0.0, 0.99), 4e-3)),
-        (CIFAR10, (32, 3, 100, 64, 4, 2e-4, (0.5, 0.999), 2e-4)),
-        (CIFAR10_SHORT, (32, 3, 100, 64, 4, 5e-4, (0.5, 0.999), 2e-4)),
+        (CIFAR10, (32, 3, 100, (64, 64), 4, 2e-4, (0.5, 0.999), 2e-4)),
+        (CIFAR10_SHORT, (32, 3, 100, (64, 64), 4, 5e-4, (0.5, 0.999), 2e-4)),
     ],
 )
 def test_players_of_a_preset_are_the_ones_they_were_bit_for_bit(preset, numbers, seed):
