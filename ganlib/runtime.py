@@ -243,7 +243,6 @@ def check_writable(folder: str | os.PathLike) -> None:
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()  # has no name where the system can do that: a kill leaves nothing
     except OSError as error:
         raise type(error)(f"Cannot write in '{folder}' ({error.strerror}); choose another output folder.") from error
