@@ -45,6 +45,9 @@ class Networks:
     z_dim: int = 64
     """size of the latent vector"""
 
+    categories: int = 0
+    """conv, class: of z's numbers, the last so many are a choice of one among them; 0 for none"""
+
     g_width: int = 32
     """channels of the generator's map next to the image"""
 

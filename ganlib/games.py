@@ -92,8 +92,8 @@ def players(config: Config, fresh: bool = True) -> GAN:
         generator = variants.linear_generator(*size, config.g_width, z_dim, seed=g_seed)
         discriminator = variants.linear_discriminator(*size, config.d_width, seed=d_seed)
     else:
-        base, norm = config.base, config.norm
-        generator = models.dcgan_generator(*size, config.g_width, z_dim, base=base, seed=g_seed)
+        base, norm, categories = config.base, config.norm, config.categories
+        generator = models.dcgan_generator(*size, config.g_width, z_dim, base=base, categories=categories, seed=g_seed)
         discriminator = models.dcgan_discriminator(*size, config.d_width, base=base, norm=norm, seed=d_seed)
     augmented(discriminator, [kind for kind in config.augment if kind != "flip"])
     if fresh and config.generator:

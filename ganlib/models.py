@@ -13,6 +13,7 @@ LEAK = 0.2  # slope of LeakyReLU below zero, Radford et al. 2015, section 4
 # looks at what went in, as after a convolution or a normalisation.
 
 SMALLEST_IMAGE = 8  # pixels: one halving to a map of 4
+CHOSEN = 3.0  # what stands at the chosen place of a CategoricalCode; 2, 4 and 6 did worse (benchmarks/README.md)
 
 
 class Generator(nn.Sequential):
@@ -34,6 +35,38 @@ class Generator(nn.Sequential):
                 f"z has shape {list(z.shape)}, but this generator takes [B, {self.z_dim}] (its z_dim is {self.z_dim})."
             )
         return super().forward(z[:, :, None, None])
+
+
+class CategoricalCode(nn.Module):
+    """Makes the last ``k`` numbers of z a choice of one among ``k``: :data:`CHOSEN` where the largest was, 0 elsewhere.
+
+    A generator is continuous: where all of z is, too, every way from a 3 to a 7 leads over something that is neither,
+    and some z lie there. Between two choices lies nothing. As all z_i ~ N(0, 1) alike, each is as likely as another.
+
+    Args:
+        k: choices.
+
+    Source: the categorical code of Chen et al. 2016 (InfoGAN), arXiv:1606.03657, section 7.2, here without a loss of
+    its own; why a connected z does not do is in Khayatkhoei et al. 2018, arXiv:1806.00880.
+    """
+
+    def __init__(self, k: int):
+        super().__init__()
+        self.k = k
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[B, z_dim, ...] from ``z`` of that shape; the gradient at the choice is that of a softmax of its numbers, so
+        that z can be searched for (the straight-through estimator, Bengio et al. 2013, arXiv:1308.3432)."""
+        numbers, rivals = z.split([z.shape[1] - self.k, self.k], 1)
+        code = torch.zeros_like(rivals).scatter_(1, rivals.argmax(1, keepdim=True), CHOSEN)
+        if rivals.requires_grad:
+            soft = CHOSEN * rivals.softmax(1)
+            code = code + soft - soft.detach()
+        return torch.cat([numbers, code], 1)
+
+    def extra_repr(self) -> str:
+        """Its size, in print."""
+        return str(self.k)
 
 
 class Discriminator(nn.Sequential):
@@ -60,7 +93,14 @@ class Discriminator(nn.Sequential):
 
 
 def dcgan_generator(
-    image_size: int = 64, channels: int = 3, width: int = 64, z_dim: int = 100, *, base: int = 4, seed: int = 0
+    image_size: int = 64,
+    channels: int = 3,
+    width: int = 64,
+    z_dim: int = 100,
+    *,
+    base: int = 4,
+    categories: int = 0,
+    seed: int = 0,
 ) -> Generator:
     """The DCGAN generator: z projected to a small map, then doubled in size by strided transposed convolutions.
 
@@ -73,22 +113,26 @@ def dcgan_generator(
         width: channels of the last hidden map; each map before it has twice as many, up to 8 x width.
         z_dim: size of the latent vector.
         base: side that the smallest map has at most, pixels: 28 goes 28-14-7-3 with 4, and 28-14-7 with 7.
+        categories: how many of z's numbers, the last ones, are a :class:`CategoricalCode`; 0 for none.
         seed: of the initial weights.
 
     Returns:
         network [B, z_dim] -> [B, channels, image_size, image_size] in [-1, 1].
 
     Raises:
-        ValueError: if no such network has that image size.
+        ValueError: if no such network has that image size, or z no room for so many ``categories``.
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3 and figure 1 (which is width 128 at 64 pixels).
     """
     config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, z_dim=z_dim, base=base)
-    config |= dict(seed=seed)
+    config |= dict(seed=seed) | (dict(categories=categories) if categories else {})  # as files had it before there were
+    if categories and not 2 <= categories < z_dim:
+        raise ValueError(f"categories={categories}, but must be 0, or at least 2 and below z_dim={z_dim}.")
     sides = _sides(image_size, base)[::-1]  # for example 4, 8, 16, 32, 64
     maps = [width * min(2**k, 8) for k in reversed(range(len(sides) - 1))]
     # A convolution before BatchNorm needs no bias: BatchNorm subtracts it again and has one of its own.
-    layers = [nn.ConvTranspose2d(z_dim, maps[0], sides[0], bias=False), nn.BatchNorm2d(maps[0]), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [CategoricalCode(categories)] if categories else []
+    layers += [nn.ConvTranspose2d(z_dim, maps[0], sides[0], bias=False), nn.BatchNorm2d(maps[0]), nn.ReLU(inplace=True)]
     for side, before, after in zip(sides[1:], maps, [*maps[1:], channels], strict=True):
         last, odd = side == image_size, side % 2
         layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd, bias=last)]

@@ -17,7 +17,7 @@ AT_LEAST = {
         ("n", "z_dim", "g_width", "d_width", *("epochs", "steps", "n_critic", "batch_size", "processes", "workers")), 1
     ),
     **dict.fromkeys(("print_every", "snapshot_every", "checkpoint_every"), 1),
-    **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "ema_decay", "seed"), 0),
+    **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "ema_decay", "seed", "categories"), 0),
     **{"image_size": 8, "base": 2},
 }
 BELOW = {"ema_decay": 1, "seed": 2**30, "image_size": 2**15} | dict.fromkeys(("z_dim", "g_width", "d_width"), 2**20)
@@ -130,9 +130,15 @@ def _check_loss(config: Config) -> None:
 
 def _check_architecture(config: Config) -> None:
     kind, plain = config.architecture, Config()
-    fixed = {"linear": ("base", "norm"), "pooled": ("base", "norm", "g_width", "d_width")}.get(kind, ())
+    fixed = {"linear": ("base", "norm", "categories"), "pooled": ("base", "norm", "categories", "g_width", "d_width")}
+    fixed = fixed.get(kind, ())
     if given := [name for name in fixed if getattr(config, name) != getattr(plain, name)]:
         raise ValueError(f"{given[0]} does nothing with architecture={kind}: leave it out, or take architecture=conv.")
+    if config.categories == 1 or config.categories >= config.z_dim:
+        raise ValueError(
+            f"categories={config.categories} are a part of z_dim={config.z_dim}: take 0, or at least 2 and fewer than "
+            "that."
+        )
     if kind == "pooled":
         if config.image_size not in (None, 28) or config.channels not in (None, 1):
             have = f"image_size={config.image_size or 28} and channels={config.channels or 1}"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_steps import reals, small_gan
 
-from ganlib import checkpoint, steps, variants
+from ganlib import checkpoint, models, steps, variants
 from ganlib.steps import GAN
 from helpers import ROOT, load_script
 
@@ -51,13 +51,24 @@ def test_a_checkpoint_of_networks_alone_is_none_to_train_on_from():
         checkpoint.resume(small_gan(), checkpoint.PRETRAINED / "cifar10")
 
 
-@pytest.mark.parametrize("make", [variants.pooled_generator, lambda z_dim: variants.linear_generator(16, 3, 4, z_dim)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        variants.pooled_generator,
+        lambda z_dim: variants.linear_generator(16, 3, 4, z_dim),
+        lambda z_dim: models.dcgan_generator(8, 1, 4, z_dim, categories=3),
+    ],
+)
 def test_other_architectures_come_back(tmp_path, make):
     generator, discriminator = make(4), torch.nn.Linear(1, 1)
     optimisers = [torch.optim.SGD(m.parameters(), 0.1) for m in (generator, discriminator)]
     checkpoint.save(GAN(generator, discriminator, *optimisers, z_dim=4), tmp_path)
     z = torch.randn(2, 4)
     assert torch.equal(checkpoint.load_generator(tmp_path)(z), generator.eval()(z))
+
+
+def test_a_generator_without_categories_is_described_as_before_there_were_any():
+    assert "categories" not in models.dcgan_generator(8, 1, 4, 4).config
 
 
 def test_missing_damaged_and_foreign_checkpoints_get_a_sentence(tmp_path):

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("quickly")
 Z_DIM = 6
 
 
-def small(channels=3, gain=1.0, size=16):
+def small(channels=3, gain=1.0, size=16, categories=0):
     """An untrained generator whose images have contrast: its last layer's weights are ``gain`` times as large."""
-    generator = models.dcgan_generator(size, channels, 8, Z_DIM, seed=2).eval()
+    generator = models.dcgan_generator(size, channels, 8, Z_DIM, categories=categories, seed=2).eval()
     with torch.no_grad():
         # Untrained weights of 0.02 make nearly black nothing of z; a trained network's BatchNorm is about this strong.
         for layer in list(generator)[1:-2]:
@@ -55,6 +55,13 @@ def test_a_generated_image_gives_back_its_own_z(generated):
     assert found.error.max() < 1 and found.images.shape == images.shape and found.images.dtype == torch.uint8
     assert (found.images.float() - images.float()).abs().mean() < 1
     assert len(found) == 3 and found.restarts_error.shape == (4, 3)
+
+
+def test_a_generated_image_gives_back_its_own_choice():
+    generator, z = small(categories=3), latent.draw_z(6, Z_DIM, seed=5)
+    found = quick(generator, sample(generator, z), restarts=8, steps=200)
+    assert torch.equal(found.z[:, -3:].argmax(1), z[:, -3:].argmax(1))
+    assert found.error.median() < 1
 
 
 @pytest.mark.slow

@@ -98,6 +98,42 @@ def test_no_pixel_is_out_of_the_networks_reach(size):
     assert (one != two).all()
 
 
+def test_the_largest_of_the_last_numbers_is_the_choice_and_every_choice_is_as_likely():
+    z = torch.randn(6000, 9, 1, 1, generator=torch.Generator().manual_seed(0))
+    code = models.CategoricalCode(6)(z)
+    assert torch.equal(code[:, :3], z[:, :3])
+    assert torch.equal(code[:, 3:].argmax(1), z[:, 3:].argmax(1))
+    assert code[:, 3:].unique().tolist() == [0, models.CHOSEN]
+    chosen = code[:, 3:, 0, 0].argmax(1).bincount(minlength=6)
+    assert (chosen - 1000).abs().max() < 4 * (6000 * 5 / 36) ** 0.5  # standard deviations
+    assert "CategoricalCode" in str(models.CategoricalCode(6)) and "(6)" in str(models.CategoricalCode(6))
+
+
+def test_between_two_choices_there_is_nothing():
+    z = torch.zeros(2, 4, 1, 1)
+    z[:, 1] = 1.0
+    z[:, 2] = torch.tensor([0.999, 1.001])[:, None, None]
+    one, other = models.dcgan_generator(8, 1, 4, z_dim=4, categories=3)(z[:, :, 0, 0])
+    assert (one - other).abs().max() > 1e-3
+    one, other = models.dcgan_generator(8, 1, 4, z_dim=4).eval()(z[:, :, 0, 0])
+    assert (one - other).abs().max() < 1e-5
+
+
+def test_a_choice_has_the_gradient_of_a_softmax():
+    z = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.arange(10.0).view(2, 5)
+    (found,) = torch.autograd.grad((weight * models.CategoricalCode(3)(z)).sum(), z)
+    soft = torch.cat([z[:, :2], models.CHOSEN * z[:, 2:].softmax(1)], 1)
+    (expected,) = torch.autograd.grad((weight * soft).sum(), z)
+    assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("categories", [1, -1, 4, 5])
+def test_categories_that_z_has_no_room_for_get_a_sentence(categories):
+    with pytest.raises(ValueError, match=f"categories={categories}, but must be 0, or .* below z_dim=4"):
+        models.dcgan_generator(8, 1, 4, z_dim=4, categories=categories)
+
+
 def test_z_of_the_wrong_shape_gets_a_sentence():
     generator = models.dcgan_generator(28, 1, 4, z_dim=16)
     for z in (torch.randn(2, 15), torch.randn(16), torch.randn(2, 16, 1, 1)):

@@ -89,6 +89,7 @@ EFFECTS = {
     "channels": (["--channels", "1"], lambda run: run.history.snapshots[-1][1].shape[1] == 1),
     "architecture": (["--architecture", "linear"], lambda run: run.gan.generator.config["kind"] == "linear"),
     "z_dim": (["--z-dim", "6"], lambda run: run.gan.generator[0].in_channels == 6),
+    "categories": (["--z-dim", "6", "--categories", "4"], lambda run: run.gan.generator[0].k == 4),
     "g_width": (["--g-width", "3"], lambda run: run.gan.generator[-2].in_channels == 3),
     "d_width": (["--d-width", "3"], lambda run: run.gan.discriminator[0].out_channels == 3),
     "base": (["--base", "2"], lambda run: run.gan.discriminator[-1].kernel_size == (2, 2)),

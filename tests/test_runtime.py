@@ -1,5 +1,6 @@
 """Devices, precision, folders."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -115,6 +116,24 @@ def test_no_permission_to_write_gets_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)  # root may write anywhere, so a mode alone proves nothing
     with pytest.raises(PermissionError, match="Cannot write in .*Permission denied.*choose another output folder"):
         runtime.new_run_folder(tmp_path / "demo")
+
+
+def test_a_kill_while_a_folder_is_probed_leaves_nothing_in_it(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    monkeypatch.setattr(os, "unlink", killed)  # at which a file with a name would still be there
+    with contextlib.suppress(Killed):
+        runtime.check_writable(tmp_path)
+    try:
+        unnamed = os.open(tmp_path, os.O_TMPFILE | os.O_RDWR)
+    except (AttributeError, OSError):
+        pytest.skip("this file system knows no files without a name")
+    os.close(unnamed)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_gets_a_sentence(tmp_path):
