@@ -24,7 +24,7 @@ LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_
 WIDE = Config(image_size=64, channels=3, z_dim=100, g_width=64, d_width=64, batch_size=128)
 NETWORKS = {
     "first demo 28x28, width 16, batch 64": FIRST_DEMO,
-    "demo 28x28, widths 32 and 16, batch 64": DEMO,
+    "demo 28x28, widths 32 and 16, batch 96": DEMO,
     "plain 28x28, width 32, batch 64": PLAIN,
     "pooled 28x28, batch 200": MNIST_POOLED,
     "CIFAR-10 32x32, width 64, batch 64": CIFAR10,

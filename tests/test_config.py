@@ -1,6 +1,7 @@
 """The settings of a run: what they are, which go together, and the presets, which are those of the notebooks."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -55,7 +56,7 @@ def test_one_length_takes_the_place_of_another():
     assert (DEMO.steps, DEMO.seconds) == (20_000, 90)
     shorter = change(DEMO, {"epochs": 2})
     assert (shorter.epochs, shorter.steps, shorter.seconds) == (2, None, None)
-    assert change(DEMO, {"z_dim": 7}).seconds == 90
+    assert change(DEMO, {"z_dim": 70}).seconds == 90
 
 
 def test_differences_are_those_that_make_another_run():
@@ -75,6 +76,10 @@ def test_differences_are_those_that_make_another_run():
         ({"betas": (0.5, 0.9), "loss": "wgan"}, "betas are Adam's"),
         ({"norm": "batch", "loss": "wgan-gp"}, "norm=batch mixes .* take norm=none"),
         ({"norm": "layer", "architecture": "linear"}, "norm does nothing with architecture=linear"),
+        ({"categories": 3, "architecture": "linear"}, "categories does nothing with architecture=linear"),
+        ({"categories": 1}, "categories=1 are a part of z_dim=64: take 0, or at least 2"),
+        ({"categories": 64}, "categories=64 are a part of z_dim=64: take 0, or .* fewer"),
+        ({"categories": -1}, "categories=-1, but must be at least 0"),
         ({"g_width": 8, "architecture": "pooled"}, "g_width does nothing with architecture=pooled"),
         ({"architecture": "pooled", "image_size": 32}, "28 grey pixels, not for image_size=32 and channels=1"),
         ({"architecture": "pooled", "channels": 3}, "28 grey pixels"),
@@ -117,10 +122,11 @@ def test_what_cannot_work_gets_a_sentence(given, sentence):
 # --- presets --------------------------------------------------------------------------------------
 
 
-def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed):
+def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed, categories=0):
     """The players as presets built them before there was a Config, and as the notebooks build them."""
     g_width, d_width = widths
-    generator = models.dcgan_generator(image_size, channels, g_width, z_dim, base=base, seed=2 * seed)
+    build = functools.partial(models.dcgan_generator, base=base, categories=categories)
+    generator = build(image_size, channels, g_width, z_dim, seed=2 * seed)
     discriminator = models.dcgan_discriminator(image_size, channels, d_width, base=base, seed=2 * seed + 1)
     g_opt = torch.optim.Adam(generator.parameters(), g_lr, betas)
     return generator, discriminator, g_opt, torch.optim.Adam(discriminator.parameters(), d_lr, betas)
@@ -131,7 +137,7 @@ def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed
     ("preset", "numbers"),
     [
         (PLAIN, (28, 1, 64, (32, 32), 7, 2e-4, (0.5, 0.999), 2e-4)),
-        (DEMO, (28, 1, 16, (32, 16), 4, 4e-3, (0.0, 0.99), 4e-3)),
+        (DEMO, (28, 1, 36, (32, 16), 4, 4e-3, (0.0, 0.99), 4e-3)),
         (CIFAR10, (32, 3, 100, (64, 64), 4, 2e-4, (0.5, 0.999), 2e-4)),
         (CIFAR10_SHORT, (32, 3, 100, (64, 64), 4, 5e-4, (0.5, 0.999), 2e-4)),
     ],
@@ -139,7 +145,7 @@ def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed
 def test_players_of_a_preset_are_the_ones_they_were_bit_for_bit(preset, numbers, seed):
     size = dict(image_size=numbers[0], channels=numbers[1])
     gan = games.players(dataclasses.replace(preset, seed=seed, **size))
-    *networks, g_opt, d_opt = as_before(*numbers, seed)
+    *networks, g_opt, d_opt = as_before(*numbers, seed, preset.categories)
     for mine, theirs in zip((gan.generator, gan.discriminator), networks, strict=True):
         assert mine.config == theirs.config
         assert all(map(torch.equal, mine.state_dict().values(), theirs.state_dict().values()))
@@ -153,13 +159,13 @@ def test_players_of_a_preset_are_the_ones_they_were_bit_for_bit(preset, numbers,
 
 def test_the_rest_of_the_presets_numbers():
     assert (DEMO.batch_size, DEMO.ema_decay, DEMO.augment, DEMO.snapshot_every, DEMO.score_every) == (
-        *(64, 0.998, ()),
+        *(96, 0.998, ()),
         *(40, 200),
     )
     assert (PLAIN.batch_size, PLAIN.ema_decay) == (64, 0.995)
     assert (CIFAR10.batch_size, CIFAR10.ema_decay, CIFAR10.augment) == (64, 0.999, ("flip",))
     assert (CIFAR10_SHORT.batch_size, CIFAR10_SHORT.ema_decay) == (16, 0.99)
-    assert PRESETS["mnist"].epochs == 20 and PRESETS["mnist"].z_dim == 16
+    assert PRESETS["mnist"].epochs == 30 and PRESETS["mnist"].z_dim == 36
     for name, config in PRESETS.items():
         assert check(config) == config, name
 
@@ -176,8 +182,9 @@ def literals(notebook):
 
 def test_presets_are_the_notebooks_own_numbers():
     nb, mine = literals("01_dcgan_mnist.ipynb"), settle(PRESETS["mnist"])
-    for name in ("z_dim", "batch_size", "g_lr", "d_lr", "betas", "ema_decay", "seed", "epochs"):
+    for name in ("categories", "batch_size", "g_lr", "d_lr", "betas", "ema_decay", "seed", "epochs"):
         assert getattr(mine, name) == nb[name], name
+    assert mine.z_dim == nb["z_dim"] + nb["categories"]
     assert (mine.g_width, mine.d_width) == (nb["g_width"], nb["d_width"])
 
     nb, mine = literals("02_dcgan_cifar10.ipynb"), settle(PRESETS["cifar10-short"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_steps import reals, small_gan, weights
 from torch import nn
-from torch.nn.functional import softplus
+from torch.nn.functional import one_hot, softplus
 
 from ganlib import models, steps
 from ganlib.data import ImageSet
@@ -35,6 +35,14 @@ def test_its_networks_are_the_librarys(z_dim):
     images = models.dcgan_generator(28, 1, 32, z_dim, seed=3)(z)
     assert torch.equal(generator(z), images)
     assert torch.equal(discriminator(images), models.dcgan_discriminator(28, 1, 16, seed=4)(images))
+
+
+def test_its_choice_is_the_librarys():
+    names = {"nn": nn, "torch": torch, "one_hot": one_hot, "g_width": 32, "z_dim": 16, "categories": 20}
+    code, make = (from_notebook(NOTEBOOK, name, names) for name in ("CategoricalCode", "make_generator"))
+    generator = models.initialise(nn.Sequential(code(), make(36)), 3)
+    z = torch.randn(50, 36)
+    assert torch.equal(generator(z), models.dcgan_generator(28, 1, 32, 36, categories=20, seed=3)(z))
 
 
 def everything_defined():
