@@ -13,7 +13,7 @@ PLAIN = Config(base=7, seconds=60)
 DEMO = Config(
     **dict(
         z_dim=36,  # 16 numbers that vary: a digit needs few, and few are learned sooner
-        categories=20,  # and 20 for a choice: between two choices lies nothing, so nothing is drawn between two digits
+        categories=20,  # and 20 for a choice: between two of them lies nothing, so nothing has to be drawn there
         g_width=32,  # a step takes G once there and back and D three times: G may be the larger one
         d_width=16,
         g_lr=4e-3,  # twenty times the published ones: narrow networks in a short run
