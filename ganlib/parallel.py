@@ -20,6 +20,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+# Its functions' defaults are the group there is when it is first imported, which torch's compiler does with the first
+# optimiser. One that is imported later than its group keeps it and its threads, on which Python may end with SIGABRT.
+import torch.distributed.nn.functional
 from torch import Tensor
 from tqdm import tqdm
 
