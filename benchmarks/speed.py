@@ -105,8 +105,8 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "64x64x3 width 64 batch 128": Case(3, 4, 1.25),
-    "pooled 28x28 batch 200": Case(3, 4, None),
+    "64x64x3 width 64 batch 128": Case(8, 4, 1.25),
+    "pooled 28x28 batch 200": Case(8, 4, None),
     "first demo 28x28 batch 64": Case(60, None, None),
 }
 LOOPS = {"tutorial loop": tutorial_loop, "fit": ours}

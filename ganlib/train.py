@@ -14,6 +14,7 @@ from ganlib import console, resuming, runtime, settings
 from ganlib.console import interrupts
 from ganlib.data import Batches, ImageSet, to_uint8
 from ganlib.history import Diverged, History, checked, read
+from ganlib.kernels import faster_kernels
 from ganlib.models import count_parameters
 from ganlib.steps import GAN
 
@@ -107,7 +108,7 @@ def fit(
     where = runtime.device(device)
     batches = Batches(images, batch_size, where, seed, flip, memory_format=_layout(where))
     weights = count_parameters(gan.generator) + count_parameters(gan.discriminator)
-    dtype = runtime.choose_precision(where, weights, precision)
+    dtype, kernels = runtime.choose_precision(where, weights, precision), faster_kernels(where, weights)
     if fixed_z is None:
         fixed_z = torch.randn(64, gan.z_dim, generator=runtime.rng(seed + runtime.FIXED_Z_STREAM))
     history = History(batch_size, batches.per_epoch, where.type, str(dtype).removeprefix("torch."), gan.steps_done)
@@ -167,7 +168,7 @@ def fit(
                 # Dropout knows no generator but the global one. Seeded at each step, it needs no state to go on from.
                 runtime.seed_all((seed * 1_000_003 + gan.steps_done) % 2**63, where)
                 whole = False
-                with runtime.autocast(where, dtype):
+                with runtime.autocast(where, dtype), kernels:
                     unread.append(checked(step(gan, batches), history))
                 done = gan.steps_done + 1
                 saving = run is not None and done < last and (done % checkpoint_every == 0 or done in keep_at)

@@ -15,7 +15,19 @@ set_repository = load_script("set_repository")
 
 # A module imports only from modules to its left. A new module takes its place here, and in DESIGN, first.
 ORDER = [
-    *("runtime", "durable", "budget", "console", "imageset", "downloads", "archives", "folders", "shapes", "portrait"),
+    *(
+        "runtime",
+        "kernels",
+        "durable",
+        "budget",
+        "console",
+        "imageset",
+        "downloads",
+        "archives",
+        "folders",
+        "shapes",
+        "portrait",
+    ),
     *("toyfaces", "prepared", "idx", "cifar", "sources", "celeba", "photos", "sets"),
     *(
         "data",

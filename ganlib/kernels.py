@@ -1,0 +1,154 @@
+"""Other ways to the same numbers, which are faster for large networks on a CPU; what each gains is in
+benchmarks/README.md.
+
+**Convolutions of small maps as products of matrices.** A convolution is the product of two matrices: of the patches
+that its kernel sees, one in each row, and of its weights. oneDNN does not lay the patches out, which saves memory; but
+where maps of hundreds of channels are a few pixels large it reaches a small part of what a plain product does.
+
+**The bias of a transposed convolution** is added after it: oneDNN takes longer for its gradient than for all others.
+
+**Dropout** draws its mask as uniform numbers below the rate: PyTorch draws those faster than yes and no.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+MOST_PLACES = 16  # of a kernel on a map, up to which the product is the faster one
+LARGE_NETWORK = 2_000_000  # parameters of both players, below which all this costs more than it saves
+
+
+class FasterKernels(TorchFunctionMode):
+    """Inside the block, what this module has another way for takes that way.
+
+    It takes hold of PyTorch's functions wherever they are called, so networks stay as they are written. Under autocast
+    the results have its precision, as they would otherwise. They can be differentiated twice.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """``func``, or what takes its place."""
+        other = INSTEAD.get(func)
+        found = other(*args, **(kwargs or {})) if other else None
+        return func(*args, **(kwargs or {})) if found is None else found
+
+
+def faster_kernels(where: torch.device, n_parameters: int) -> contextlib.AbstractContextManager:
+    """:class:`FasterKernels` for players of so many parameters together, if they are large and ``where`` is a CPU; no
+    context at all for others."""
+    large = where.type == "cpu" and n_parameters >= LARGE_NETWORK
+    return FasterKernels() if large else contextlib.nullcontext()
+
+
+def conv2d(x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor | None:
+    """:func:`torch.conv2d` of ``x`` [B, C, H, W] as a product; None where that is not the faster way."""
+    step, pad = _alike(stride, padding)
+    if not _plain(x, weight, step, pad, dilation, groups) or x.shape[1] != weight.shape[1]:
+        return None
+    k = weight.shape[2]
+    h, w = (_places(side, k, step, pad) for side in x.shape[2:])
+    if not 0 < h * w <= MOST_PLACES:
+        return None
+    rows = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+    y = F.linear(_Patches.apply(x, k, step, pad), rows, bias)
+    return y.view(len(x), h, w, -1).permute(0, 3, 1, 2)
+
+
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+) -> Tensor | None:
+    """:func:`torch.conv_transpose2d` of ``x`` [B, C, H, W] as a product where that is the faster way, else with its
+    bias added afterwards; None where neither helps."""
+    step, pad, more = _alike(stride, padding, output_padding)
+    plain = _plain(x, weight, step, pad, dilation, groups) and more is not None and x.shape[1] == len(weight)
+    if plain and 0 < x.shape[2] * x.shape[3] <= MOST_PLACES:
+        k = weight.shape[2]
+        height, width = ((side - 1) * step - 2 * pad + k + more for side in x.shape[2:])
+        rows = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+        patches = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) @ rows
+        y = _Sum.apply(patches, (len(x), weight.shape[1], height, width), k, step, pad)
+    elif x.ndim == 4 and bias is not None:
+        y = torch.conv_transpose2d(x, weight, None, stride, padding, output_padding, groups, dilation)
+    else:
+        return None
+    return y if bias is None else y + bias.to(y.dtype).view(-1, 1, 1)
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
+    """:func:`torch.nn.functional.dropout` of ``x``, any shape, with another mask of the same kind; None where there is
+    nothing to draw."""
+    if not training or inplace or not 0 < p < 1:
+        return None
+    kept = torch.rand_like(x, dtype=torch.float32) >= p
+    return x * kept.to(x.dtype).mul_(1 / (1 - p))
+
+
+INSTEAD = {torch.conv2d: conv2d, torch.conv_transpose2d: conv_transpose2d, F.dropout: dropout}
+
+
+class _Patches(torch.autograd.Function):
+    """[B, C, H, W] -> [B h w, k k C]: what each place of a kernel sees, in one row. Its transpose is :class:`_Sum`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, k: int, step: int, pad: int) -> Tensor:
+        ctx.how = (x.shape, k, step, pad)
+        n, c, height, width = x.shape
+        h, w = (_places(side, k, step, pad) for side in (height, width))
+        x = x.permute(0, 2, 3, 1)
+        if pad:
+            padded = x.new_zeros(n, height + 2 * pad, width + 2 * pad, c)
+            padded[:, pad : pad + height, pad : pad + width] = x
+            x = padded
+        x = x.contiguous()
+        # A row of a patch, k pixels of all channels, is one piece of memory.
+        a, b, pixel, _ = x.stride()
+        return x.as_strided((n, h, w, k, k * c), (a, step * b, step * pixel, b, 1)).reshape(n * h * w, k * k * c)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return _Sum.apply(gradient, *ctx.how), None, None, None
+
+
+class _Sum(torch.autograd.Function):
+    """[B h w, k k C] -> [B, C, H, W]: patches laid on the map, added where they overlap."""
+
+    @staticmethod
+    def forward(ctx, patches: Tensor, shape: tuple[int, int, int, int], k: int, step: int, pad: int) -> Tensor:
+        ctx.how = (k, step, pad)
+        n, c, height, width = shape
+        h, w = (_places(side, k, step, pad) for side in (height, width))
+        # A patch is r x r tiles of step x step pixels, and so is the map: what overlaps is added a tile at a time.
+        r, down, across = k // step, -(-(height + 2 * pad) // step), -(-(width + 2 * pad) // step)
+        patches = patches.reshape(n, h, w, r, step, r, step, c)
+        tiles = patches.new_zeros(n, down, step, across, step, c)
+        for i, j in itertools.product(range(r), range(r)):
+            tiles[:, i : i + h, :, j : j + w] += patches[:, :, :, i, :, j].transpose(2, 3)
+        padded = tiles.view(n, down * step, across * step, c)
+        return padded[:, pad : pad + height, pad : pad + width].permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return _Patches.apply(gradient, *ctx.how), None, None, None, None
+
+
+def _places(side: int, k: int, step: int, pad: int) -> int:
+    """At how many places along a side of the map a kernel lies."""
+    return (side + 2 * pad - k) // step + 1
+
+
+def _alike(*pairs) -> list[int | None]:
+    """Of each setting the number, if it is the same along both sides; None if it is not, or a word."""
+    return [p if isinstance(p, int) else p[0] if not isinstance(p, str) and len(set(p)) == 1 else None for p in pairs]
+
+
+def _plain(x: Tensor, weight: Tensor, step, pad, dilation, groups) -> bool:
+    """Whether this is a convolution of one group on a batch of maps, its kernel square, without holes, and a multiple
+    of the stride."""
+    if x.ndim != 4 or weight.ndim != 4 or None in (step, pad) or groups != 1 or _alike(dilation) != [1]:
+        return False
+    return weight.shape[2] == weight.shape[3] and weight.shape[2] % step == 0
