@@ -14,11 +14,11 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.quality import FIRST_DEMO
+from benchmarks.quality import FIRST_CIFAR10, FIRST_DEMO
 from ganlib import games, models, runtime, train
 from ganlib.config import Config
 from ganlib.data import load
-from ganlib.presets import CELEBA, CIFAR10, CIFAR10_SHORT, DEMO, MNIST_POOLED, PLAIN
+from ganlib.presets import CELEBA, CIFAR10_SHORT, DEMO, MNIST_POOLED, PLAIN
 
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 WIDE = Config(image_size=64, channels=3, z_dim=100, g_width=64, d_width=64, batch_size=128)
@@ -27,8 +27,8 @@ NETWORKS = {
     "demo 28x28, widths 32 and 16, batch 96": DEMO,
     "plain 28x28, width 32, batch 64": PLAIN,
     "pooled 28x28, batch 200": MNIST_POOLED,
-    "CIFAR-10 32x32, width 64, batch 64": CIFAR10,
-    "CIFAR-10 32x32, width 64, batch 16": CIFAR10_SHORT,
+    "first CIFAR-10 32x32, width 64, batch 64": FIRST_CIFAR10,
+    "CIFAR-10 32x32, widths 32 and 24, batch 32": CIFAR10_SHORT,
     "CelebA 64x64, widths 48 and 32, batch 32": CELEBA,
     "64x64, width 64, batch 128": WIDE,
 }

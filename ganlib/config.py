@@ -57,6 +57,9 @@ class Networks:
     base: int = 4
     """conv: side that the smallest map has at most, pixels"""
 
+    d_depth: int = 1
+    """conv, class: the discriminator's convolutions at each size before it is halved; 1 is DCGAN's"""
+
     norm: Literal["batch", "none", "layer", "instance", "spectral"] | None = None
     """conv: what normalises the discriminator; by itself as the loss needs it"""
 
@@ -71,8 +74,8 @@ class Networks:
 class Game:
     """The loss; the settings below it are by themselves those of its paper."""
 
-    loss: Literal["ns", "minimax", "wgan", "wgan-gp", "hinge", "rpgan"] = "ns"
-    """ns: non-saturating; rpgan: relativistic pairing with R1 and R2"""
+    loss: Literal["ns", "ns-r1", "minimax", "wgan", "wgan-gp", "hinge", "rpgan"] = "ns"
+    """ns: non-saturating; ns-r1: the same with R1; rpgan: relativistic pairing with R1 and R2"""
 
     n_critic: int | None = None
     """wgan, wgan-gp: updates of the critic for each of the generator (5)"""
@@ -84,7 +87,10 @@ class Game:
     """wgan-gp: weight of the gradient penalty (10)"""
 
     r1_gamma: float | None = None
-    """rpgan: weight of the penalty at reals (1)"""
+    """rpgan, ns-r1: weight of the penalty at reals (1; ns-r1 0.02)"""
+
+    r1_every: int | None = None
+    """ns-r1: steps from one penalty to the next, which counts for all of them (8)"""
 
     r2_gamma: float | None = None
     """rpgan: the same at fakes (1)"""
@@ -192,6 +198,7 @@ class Loss:
 
 LOSSES = {
     "ns": Loss("dcgan_step", 2e-4, (0.5, 0.999), "batch", {}),
+    "ns-r1": Loss("dcgan_r1_step", 2e-4, (0.5, 0.999), "batch", {"r1_gamma": 0.02, "r1_every": 8}),
     "minimax": Loss("minimax_step", 2e-4, (0.5, 0.999), "batch", {}),
     "wgan": Loss("wgan_step", 5e-5, None, "none", {"n_critic": 5, "clip_value": 0.01}),
     "wgan-gp": Loss("wgan_gp_step", 1e-4, (0.0, 0.9), "none", {"n_critic": 5, "gp_weight": 10.0}),

@@ -94,7 +94,9 @@ def players(config: Config, fresh: bool = True) -> GAN:
     else:
         base, norm, categories = config.base, config.norm, config.categories
         generator = models.dcgan_generator(*size, config.g_width, z_dim, base=base, categories=categories, seed=g_seed)
-        discriminator = models.dcgan_discriminator(*size, config.d_width, base=base, norm=norm, seed=d_seed)
+        discriminator = models.dcgan_discriminator(
+            *size, config.d_width, base=base, norm=norm, depth=config.d_depth, seed=d_seed
+        )
     augmented(discriminator, [kind for kind in config.augment if kind != "flip"])
     if fresh and config.generator:
         start_from(generator, config.generator, "ema_generator")

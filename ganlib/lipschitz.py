@@ -77,22 +77,24 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.G
     return (_input_gradients(critic, between).norm(dim=1) - 1).square().mean()
 
 
-def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+def r1_penalty(discriminator: nn.Module, real: Tensor, *, batch_norm: bool = False) -> Tensor:
     """Half the squared length of the gradient at the reals: ``E[|∇D(x)|²] / 2``, to be weighted with γ.
 
     Args:
         discriminator: network [B, ...] -> logits [B].
         real: [B, ...].
+        batch_norm: whether the discriminator may have BatchNorm. What is penalised then is how all scores of a batch
+            together change with each example: no longer the paper's bound, but steepness all the same.
 
     Returns:
         scalar, >= 0, differentiable by the discriminator's weights.
 
     Warns:
-        UserWarning: if the discriminator has BatchNorm.
+        UserWarning: if the discriminator has BatchNorm, and ``batch_norm`` is False.
 
     Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9).
     """
-    return _input_gradients(discriminator, real).square().sum(dim=1).mean() / 2
+    return _input_gradients(discriminator, real, batch_norm).square().sum(dim=1).mean() / 2
 
 
 def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
@@ -107,9 +109,9 @@ def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
     return r1_penalty(discriminator, fake)
 
 
-def _input_gradients(critic: nn.Module, points: Tensor) -> Tensor:
+def _input_gradients(critic: nn.Module, points: Tensor, batch_norm: bool = False) -> Tensor:
     """The gradient of each example's score with respect to that example, flat: [B, D], itself differentiable."""
-    if any(isinstance(layer, BATCH_NORMS) for layer in critic.modules()):
+    if not batch_norm and any(isinstance(layer, BATCH_NORMS) for layer in critic.modules()):
         warnings.warn(
             "This critic has BatchNorm, so one example's score depends on the whole batch and the gradient that is "
             "penalised is not that of one example; use a critic with norm='none' or norm='layer'.",

@@ -141,7 +141,14 @@ def dcgan_generator(
 
 
 def dcgan_discriminator(
-    image_size: int = 64, channels: int = 3, width: int = 64, *, base: int = 4, norm: str = "batch", seed: int = 0
+    image_size: int = 64,
+    channels: int = 3,
+    width: int = 64,
+    *,
+    base: int = 4,
+    norm: str = "batch",
+    depth: int = 1,
+    seed: int = 0,
 ) -> Discriminator:
     """The DCGAN discriminator: strided convolutions down to a small map, then one logit.
 
@@ -156,26 +163,32 @@ def dcgan_discriminator(
         norm: ``"batch"``; ``"none"``; ``"layer"`` (over the whole map of each image, with a scale and a shift for
             each channel); ``"instance"`` (over each channel of each image); or ``"spectral"``, which divides every
             layer's weights by their largest singular value (Miyato et al. 2018, arXiv:1802.05957).
+        depth: convolutions from one size to the next, but for the first halving: those before the last are 3x3 and
+            leave the size as it is.
         seed: of the initial weights.
 
     Returns:
         network [B, channels, image_size, image_size] -> logits [B].
 
     Raises:
-        ValueError: if no such network has that image size, or there is no such ``norm``.
+        ValueError: if no such network has that image size, there is no such ``norm``, or ``depth`` is below 1.
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3.
     """
     if norm not in NORMS:
         raise ValueError(f"norm is '{norm}', but must be one of: {', '.join(NORMS)}.")
+    if depth < 1:
+        raise ValueError(f"depth={depth}, but a discriminator has at least 1 convolution from one size to the next.")
     config = dict(kind="dcgan", image_size=image_size, channels=channels, width=width, base=base, norm=norm, seed=seed)
+    config |= dict(depth=depth) if depth > 1 else {}  # as files had it before there was one
     sides = _sides(image_size, base)
     maps = [width * min(2**k, 8) for k in range(len(sides) - 1)]
     layers = [nn.Conv2d(channels, maps[0], 4, 2, 1), nn.LeakyReLU(LEAK, inplace=True)]
     for before, after in zip(maps, maps[1:], strict=False):
-        normalised = NORMS[norm](after)
-        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not normalised), *normalised]
-        layers += [nn.LeakyReLU(LEAK, inplace=True)]
+        for n, shape in [(before, (3, 1, 1))] * (depth - 1) + [(after, (4, 2, 1))]:
+            normalised = NORMS[norm](n)
+            layers += [nn.Conv2d(before, n, *shape, bias=not normalised), *normalised]
+            layers += [nn.LeakyReLU(LEAK, inplace=True)]
     layers += [nn.Conv2d(maps[-1], 1, sides[-1])]
     discriminator = initialise(Discriminator(layers, image_size, channels, config), seed)
     return _spectral(discriminator, seed) if norm == "spectral" else discriminator

@@ -25,20 +25,27 @@ DEMO = Config(
     **dict(steps=20_000, seconds=90, snapshot_every=40, score_every=200),
 )
 
-# For CIFAR-10 at its own size, with DCGAN's published learning rate and momentum: a run of an hour or more, in which a
-# higher rate stops helping (FD after 800 steps 21.1 at 2e-4, 18.0 at 5e-4; after 1,600 steps 15.8 and 15.1). Mirrored
-# reals, and an average over about a thousand steps.
-CIFAR10 = Config(
+# What a CPU gets furthest with in minutes on CIFAR-10 at its own size; what each number is worth is in
+# benchmarks/README.md. Notebook 02's run.
+CIFAR10_SHORT = Config(
     **dict(dataset="cifar10", image_size=32, channels=3, augment=("flip",)),
-    **dict(z_dim=100, g_width=64, d_width=64, ema_decay=0.999, seconds=3600),
+    **dict(
+        z_dim=100,
+        g_width=32,  # narrow networks: many more steps in the same time
+        d_width=24,
+        d_depth=2,  # D looks twice at each size: FD 5.4 after 12,000 steps, with one look 5.8
+        loss="ns-r1",  # a penalty on D's steepness: without one D wins after 10,000 steps, and G learns no more
+        g_lr=1e-3,  # five times the published ones: narrow networks in a short run; G a little slower than D
+        d_lr=1.4e-3,
+        betas=(0.0, 0.99),  # no momentum, as in DEMO
+        batch_size=32,
+        ema_decay=0.99,  # the average of some 100 steps
+    ),
+    **dict(seconds=200, snapshot_every=200, score_every=1000),
 )
 
-# The same with fewer images: four times as many, smaller steps, a generator that moves faster than its discriminator,
-# and an average over about a hundred steps (after 128,000 images and 5,000 samples: FD 7.4; over a thousand steps 8.6,
-# without one 8.4). Notebook 02's run.
-CIFAR10_SHORT = replace(
-    CIFAR10, batch_size=16, g_lr=5e-4, ema_decay=0.99, seconds=200, snapshot_every=100, score_every=250
-)
+# The same for longer, with an average over some 500 steps.
+CIFAR10 = replace(CIFAR10_SHORT, ema_decay=0.998, seconds=1320, snapshot_every=None, score_every=None)
 
 # Faces at 64×64, for an hour or more: small steps and a fast generator, as above; a discriminator of half the width, as
 # half of the time is its. After 25 passes over 9,000 faces it begins to know them by heart: go on with augment flip

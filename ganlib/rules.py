@@ -13,9 +13,8 @@ from ganlib.config import FREE, LENGTH, LOSSES, Config
 
 ONE_IMAGE = ("wgan-gp", "rpgan")  # their penalties are of each image for itself, which BatchNorm mixes
 AT_LEAST = {
-    **dict.fromkeys(
-        ("n", "z_dim", "g_width", "d_width", *("epochs", "steps", "n_critic", "batch_size", "processes", "workers")), 1
-    ),
+    **dict.fromkeys(("n", "z_dim", "g_width", "d_width", "d_depth", "n_critic", "r1_every"), 1),
+    **dict.fromkeys(("epochs", "steps", "batch_size", "processes", "workers"), 1),
     **dict.fromkeys(("print_every", "snapshot_every", "checkpoint_every"), 1),
     **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "ema_decay", "seed", "categories"), 0),
     **{"image_size": 8, "base": 2},
@@ -130,7 +129,8 @@ def _check_loss(config: Config) -> None:
 
 def _check_architecture(config: Config) -> None:
     kind, plain = config.architecture, Config()
-    fixed = {"linear": ("base", "norm", "categories"), "pooled": ("base", "norm", "categories", "g_width", "d_width")}
+    fixed = {"linear": ("base", "norm", "categories", "d_depth")}
+    fixed["pooled"] = (*fixed["linear"], "g_width", "d_width")
     fixed = fixed.get(kind, ())
     if given := [name for name in fixed if getattr(config, name) != getattr(plain, name)]:
         raise ValueError(f"{given[0]} does nothing with architecture={kind}: leave it out, or take architecture=conv.")

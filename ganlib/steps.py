@@ -106,6 +106,38 @@ def dcgan_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
     return _step(gan, batches, non_saturating_g_loss)
 
 
+def dcgan_r1_step(
+    gan: GAN, batches: Iterator[Tensor], *, r1_gamma: float = 0.02, r1_every: int = 8
+) -> dict[str, Tensor]:
+    """The same with a penalty on how steep the discriminator is at the reals (R1), which keeps it from winning.
+
+    Args:
+        gan: the players; the discriminator may have BatchNorm (see :func:`ganlib.lipschitz.r1_penalty`).
+        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
+        r1_gamma: weight γ of the penalty, at least 0.
+        r1_every: it is taken only in every so-manieth step, so many times as much, as it costs more than all the rest
+            of the step; at least 1.
+
+    Returns:
+        ``d_loss`` without the penalty, and ``g_loss``, scalars in nats.
+
+    Raises:
+        ValueError: if ``r1_gamma`` or ``r1_every`` is out of range.
+
+    Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9); seldom but strongly: Karras et al. 2020, arXiv:1912.04958,
+    section 3.1 (lazy regularization).
+    """
+    _check_weight(r1_gamma=r1_gamma)
+    if r1_every < 1:
+        raise ValueError(f"r1_every={r1_every}, but must be at least 1, which is in every step.")
+
+    def penalty(real: Tensor) -> Tensor | float:
+        due = gan.steps_done % r1_every == 0
+        return r1_gamma * r1_every * r1_penalty(gan.discriminator, real, batch_norm=True) if due else 0.0
+
+    return _step(gan, batches, non_saturating_g_loss, penalty=penalty)
+
+
 def minimax_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
     """One step of the minimax game, whose generator saturates: as :func:`dcgan_step` but for the generator's loss.
 
@@ -126,13 +158,14 @@ def _step(
     batches: Iterator[Tensor],
     g_loss_of: Callable[[Tensor], Tensor],
     d_loss_of: Callable[[Tensor, Tensor], Tensor] = non_saturating_d_loss,
+    penalty: Callable[[Tensor], Tensor | float] = lambda real: 0.0,
 ) -> dict[str, Tensor]:
     real = next(batches)
     fake = gan.generator(gan.sample_z(len(real)))
 
     # Reals and fakes go through the discriminator separately, so that BatchNorm never mixes their statistics.
     d_loss = d_loss_of(gan.discriminator(real), gan.discriminator(fake.detach()))
-    _descend(gan.d_opt, d_loss)
+    _descend(gan.d_opt, d_loss + penalty(real))
 
     with frozen(gan.discriminator):
         g_loss = g_loss_of(gan.discriminator(fake))

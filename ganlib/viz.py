@@ -333,7 +333,7 @@ def _small(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
     image.save(buffer, "PNG", optimize=True)
     if image.mode == "RGB" and buffer.tell() > PHOTOGRAPH:
         photograph = io.BytesIO()
-        image.save(photograph, "JPEG", quality=92, subsampling=0)  # optimised, Pillow fails on noise
+        image.save(photograph, "JPEG", quality=82, subsampling=0)  # optimised, Pillow fails on noise
         if photograph.tell() < buffer.tell():
             return "image/jpeg", photograph.getvalue()
     return "image/png", buffer.getvalue()

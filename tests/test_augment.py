@@ -133,6 +133,7 @@ def test_a_copy_is_augmented_too_and_nothing_is_done_to_the_class():
 
 STEPS = [
     (steps.dcgan_step, "batch"),
+    (steps.dcgan_r1_step, "batch"),
     (steps.minimax_step, "batch"),
     (steps.hinge_step, "spectral"),
     (functools.partial(steps.wgan_step, n_critic=1), "layer"),

@@ -72,7 +72,11 @@ def test_differences_are_those_that_make_another_run():
         ({"epochs": 3, "steps": 4}, "epochs=3 and steps=4 both say how long"),
         ({"clip_value": 0.1, "loss": "hinge"}, "clip_value does nothing with loss=hinge: .* take loss=wgan"),
         ({"n_critic": 2}, "n_critic does nothing with loss=ns: .* take loss=wgan or wgan-gp"),
-        ({"r1_gamma": 2, "loss": "wgan-gp"}, "take loss=rpgan"),
+        ({"r1_gamma": 2, "loss": "wgan-gp"}, "take loss=ns-r1 or rpgan"),
+        ({"r1_every": 2, "loss": "rpgan"}, "r1_every does nothing with loss=rpgan.*take loss=ns-r1"),
+        ({"r1_every": 0, "loss": "ns-r1"}, "r1_every=0, but must be at least 1"),
+        ({"d_depth": 0}, "d_depth=0, but must be at least 1"),
+        ({"d_depth": 2, "architecture": "linear"}, "d_depth does nothing with architecture=linear"),
         ({"betas": (0.5, 0.9), "loss": "wgan"}, "betas are Adam's"),
         ({"norm": "batch", "loss": "wgan-gp"}, "norm=batch mixes .* take norm=none"),
         ({"norm": "layer", "architecture": "linear"}, "norm does nothing with architecture=linear"),
@@ -102,7 +106,7 @@ def test_differences_are_those_that_make_another_run():
         ({"betas": (0.5,)}, "must be two numbers"),
         ({"channels": 2}, "channels=2, but must be 1"),
         ({"image_size": 4}, "image_size=4, but must be at least 8"),
-        ({"loss": "lsgan"}, "loss='lsgan', but must be one of ns, minimax"),
+        ({"loss": "lsgan"}, "loss='lsgan', but must be one of ns, ns-r1, minimax"),
         ({"z_dim": 3.5}, "z_dim=3.5, but must be a whole number"),
         ({"z_dim": True}, "z_dim=True"),
         ({"g_lr": "fast"}, "g_lr='fast', but must be a number"),
@@ -122,12 +126,13 @@ def test_what_cannot_work_gets_a_sentence(given, sentence):
 # --- presets --------------------------------------------------------------------------------------
 
 
-def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed, categories=0):
+def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed, categories=0, depth=1):
     """The players as presets built them before there was a Config, and as the notebooks build them."""
     g_width, d_width = widths
     build = functools.partial(models.dcgan_generator, base=base, categories=categories)
     generator = build(image_size, channels, g_width, z_dim, seed=2 * seed)
-    discriminator = models.dcgan_discriminator(image_size, channels, d_width, base=base, seed=2 * seed + 1)
+    build = functools.partial(models.dcgan_discriminator, base=base, depth=depth)
+    discriminator = build(image_size, channels, d_width, seed=2 * seed + 1)
     g_opt = torch.optim.Adam(generator.parameters(), g_lr, betas)
     return generator, discriminator, g_opt, torch.optim.Adam(discriminator.parameters(), d_lr, betas)
 
@@ -138,14 +143,14 @@ def as_before(image_size, channels, z_dim, widths, base, g_lr, betas, d_lr, seed
     [
         (PLAIN, (28, 1, 64, (32, 32), 7, 2e-4, (0.5, 0.999), 2e-4)),
         (DEMO, (28, 1, 36, (32, 16), 4, 4e-3, (0.0, 0.99), 4e-3)),
-        (CIFAR10, (32, 3, 100, (64, 64), 4, 2e-4, (0.5, 0.999), 2e-4)),
-        (CIFAR10_SHORT, (32, 3, 100, (64, 64), 4, 5e-4, (0.5, 0.999), 2e-4)),
+        (CIFAR10, (32, 3, 100, (32, 24), 4, 1e-3, (0.0, 0.99), 1.4e-3)),
+        (CIFAR10_SHORT, (32, 3, 100, (32, 24), 4, 1e-3, (0.0, 0.99), 1.4e-3)),
     ],
 )
 def test_players_of_a_preset_are_the_ones_they_were_bit_for_bit(preset, numbers, seed):
     size = dict(image_size=numbers[0], channels=numbers[1])
     gan = games.players(dataclasses.replace(preset, seed=seed, **size))
-    *networks, g_opt, d_opt = as_before(*numbers, seed, preset.categories)
+    *networks, g_opt, d_opt = as_before(*numbers, seed, preset.categories, preset.d_depth)
     for mine, theirs in zip((gan.generator, gan.discriminator), networks, strict=True):
         assert mine.config == theirs.config
         assert all(map(torch.equal, mine.state_dict().values(), theirs.state_dict().values()))
@@ -163,8 +168,8 @@ def test_the_rest_of_the_presets_numbers():
         *(40, 200),
     )
     assert (PLAIN.batch_size, PLAIN.ema_decay) == (64, 0.995)
-    assert (CIFAR10.batch_size, CIFAR10.ema_decay, CIFAR10.augment) == (64, 0.999, ("flip",))
-    assert (CIFAR10_SHORT.batch_size, CIFAR10_SHORT.ema_decay) == (16, 0.99)
+    assert (CIFAR10.batch_size, CIFAR10.ema_decay, CIFAR10.augment) == (32, 0.998, ("flip",))
+    assert (CIFAR10_SHORT.batch_size, CIFAR10_SHORT.ema_decay, CIFAR10_SHORT.loss) == (32, 0.99, "ns-r1")
     assert PRESETS["mnist"].epochs == 30 and PRESETS["mnist"].z_dim == 36
     for name, config in PRESETS.items():
         assert check(config) == config, name
@@ -188,9 +193,10 @@ def test_presets_are_the_notebooks_own_numbers():
     assert (mine.g_width, mine.d_width) == (nb["g_width"], nb["d_width"])
 
     nb, mine = literals("02_dcgan_cifar10.ipynb"), settle(PRESETS["cifar10-short"])
-    for name in ("z_dim", "batch_size", "g_lr", "d_lr", "betas", "ema_decay", "seed", "seconds"):
+    for name in ("z_dim", "g_width", "d_width", "batch_size", "g_lr", "d_lr", "betas", "ema_decay", "seed", "seconds"):
         assert getattr(mine, name) == nb[name], name
-    assert mine.g_width == nb["width"] and ("flip" in mine.augment) == nb["flip"]
+    assert (mine.r1_gamma, mine.r1_every, mine.d_depth) == (nb["r1_gamma"], nb["r1_every"], 2)
+    assert ("flip" in mine.augment) == nb["flip"]
 
     nb, mine = literals("04_dcgan_celeba.ipynb"), settle(PRESETS["celeba-published"])
     for name in ("z_dim", "image_size", "batch_size", "betas", "ema_decay", "seed", "seconds"):

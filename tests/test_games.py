@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ganlib import checkpoint, games, steps
-from ganlib.config import Config
+from ganlib.config import LOSSES, Config
 from ganlib.data import load
 from ganlib.rules import change
 from ganlib.settings import name_of
@@ -131,7 +131,7 @@ def test_augmentation_is_in_front_of_the_discriminator():
     assert games.fit_arguments(tiny(augment=("flip",)), load("fake", n=40))["flip"]
 
 
-@pytest.mark.parametrize("loss", ["ns", "minimax", "wgan", "wgan-gp", "hinge", "rpgan"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_steps_are_named_so_that_they_can_be_found_again(loss):
     step = games.step(tiny(loss=loss))
     again = games.step_named(name_of(step))
@@ -143,6 +143,7 @@ def test_a_step_has_its_settings():
     assert games.step(tiny(loss="wgan", clip_value=0.2)).keywords == {"n_critic": 5, "clip_value": 0.2}
     assert games.step(tiny(loss="wgan-gp", n_critic=2, gp_weight=3)).keywords == {"n_critic": 2, "gp_weight": 3}
     assert games.step(tiny(loss="rpgan", r2_gamma=0)).keywords == {"r1_gamma": 1.0, "r2_gamma": 0}
+    assert games.step(tiny(loss="ns-r1")).keywords == {"r1_gamma": 0.02, "r1_every": 8}
     assert games.step(tiny()) is steps.dcgan_step and games.step(tiny(loss="hinge")) is steps.hinge_step
 
 

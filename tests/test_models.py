@@ -47,6 +47,21 @@ def test_no_batchnorm_at_the_image_and_no_sigmoid_at_the_end():
     assert (logits < 0).any()  # a sigmoid would not be
 
 
+def test_a_deeper_discriminator_looks_once_more_before_each_halving_but_the_first():
+    plain, deeper = models.dcgan_discriminator(32, 3, 4, seed=7), models.dcgan_discriminator(32, 3, 4, depth=2, seed=7)
+    shapes = [
+        (layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], layer.bias is not None)
+        for layer in deeper
+        if isinstance(layer, nn.Conv2d)
+    ]
+    halvings = [(4, 4, 3, 1, False), (4, 8, 4, 2, False), (8, 8, 3, 1, False), (8, 16, 4, 2, False)]
+    assert shapes == [(3, 4, 4, 2, True), *halvings, (16, 1, 4, 1, True)]
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in deeper) == 4
+    assert deeper.config["depth"] == 2 and "depth" not in plain.config
+    with pytest.raises(ValueError, match="depth=0, but a discriminator has at least 1"):
+        models.dcgan_discriminator(32, depth=0)
+
+
 def test_initial_weights_are_dcgans():
     for model in (models.dcgan_generator(64), models.dcgan_discriminator(64), variants.pooled_discriminator()):
         for layer in model:

@@ -9,19 +9,27 @@ from torch import nn
 from ganlib import models
 from ganlib.data import ImageSet
 from ganlib.distances import density_coverage, frechet_distance, kernel_distance
+from ganlib.lipschitz import r1_penalty
 from helpers import exercises, from_notebook, plain_python, read_notebook, source, try_answer
 
 NOTEBOOK = "02_dcgan_cifar10.ipynb"
 
 
 def test_its_networks_are_the_librarys():
-    names = {"nn": nn, "width": 8, "z_dim": 10}
+    names = {"nn": nn, "g_width": 8, "d_width": 6, "z_dim": 10}
     generator = models.initialise(from_notebook(NOTEBOOK, "make_generator", names)(), 3)
     discriminator = models.initialise(from_notebook(NOTEBOOK, "make_discriminator", names)(), 4)
     z = torch.randn(5, 10)
     images = models.dcgan_generator(32, 3, 8, 10, seed=3)(z)
     assert torch.equal(generator(z), images)
-    assert torch.equal(discriminator(images), models.dcgan_discriminator(32, 3, 8, seed=4)(images))
+    assert torch.equal(discriminator(images), models.dcgan_discriminator(32, 3, 6, depth=2, seed=4)(images))
+
+
+def test_its_penalty_is_the_librarys():
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    discriminator = models.dcgan_discriminator(32, 3, 6, depth=2, seed=4)
+    mine = from_notebook(NOTEBOOK, "R_1", {"torch": torch})(discriminator, images)
+    assert torch.allclose(mine, r1_penalty(discriminator, images, batch_norm=True)) and mine > 0
 
 
 def test_its_distances_are_the_librarys():

@@ -92,6 +92,10 @@ EFFECTS = {
     "categories": (["--z-dim", "6", "--categories", "4"], lambda run: run.gan.generator[0].k == 4),
     "g_width": (["--g-width", "3"], lambda run: run.gan.generator[-2].in_channels == 3),
     "d_width": (["--d-width", "3"], lambda run: run.gan.discriminator[0].out_channels == 3),
+    "d_depth": (
+        ["--d-depth", "3", "--base", "2"],
+        lambda run: [getattr(m, "kernel_size", 0) for m in run.gan.discriminator].count((3, 3)) == 2,
+    ),
     "base": (["--base", "2"], lambda run: run.gan.discriminator[-1].kernel_size == (2, 2)),
     "norm": (
         ["--norm", "layer", "--base", "2"],
@@ -145,6 +149,9 @@ def test_a_flag_does_what_it_says(train, name):
         (["--loss", "wgan-gp"], ["--gp-weight", "0"]),
         (["--loss", "rpgan"], ["--r1-gamma", "0"]),
         (["--loss", "rpgan"], ["--r2-gamma", "0"]),
+        (["--loss", "ns-r1"], ["--r1-gamma", "0"]),
+        (["--loss", "ns-r1"], ["--r1-every", "1"]),
+        ([], ["--loss", "ns-r1"]),
         ([], ["--loss", "minimax"]),
         ([], ["--loss", "hinge", "--norm", "batch"]),
     ],
@@ -430,7 +437,7 @@ def test_tensorboard_that_is_not_there_is_told_before_anything(made, tmp_path, c
 
 
 def test_every_setting_is_tried_here():
-    tried = {*EFFECTS, "seed", "augment", "gp_weight", "r1_gamma", "r2_gamma", "epochs", "seconds", "print_every"}
-    tried |= {"score_every", "generator", "discriminator", "data_root", "workers", "out", "dry_run", "resume_path"}
-    tried |= {"allow_changes", "tensorboard"} | {"processes"}  # in test_parallel.py
+    tried = {*EFFECTS, "seed", "augment", "gp_weight", "r1_gamma", "r1_every", "r2_gamma", "epochs", "seconds"}
+    tried |= {"print_every", "score_every", "generator", "discriminator", "data_root", "workers", "out", "dry_run"}
+    tried |= {"resume_path", "allow_changes", "tensorboard"} | {"processes"}  # in test_parallel.py
     assert tried == set(cli.SETTINGS)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -241,6 +242,35 @@ def test_hinge_step_is_the_textbook_one():
     torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=2e-5)
 
 
+def test_r1_comes_every_so_many_steps_and_counts_for_all_of_them():
+    one, two = critic_gan(), critic_gan()
+    ours, theirs = small_reals(), small_reals()
+    for k in range(3):
+        one.steps_done = k  # as fit counts
+        steps.dcgan_r1_step(one, ours, r1_gamma=0.7, r1_every=2)
+        real, fake = next(theirs), two.generator(two.sample_z(6))
+        critic, penalty = two.discriminator, 0
+        for point in real if k % 2 == 0 else ():
+            point = point[None].clone().requires_grad_()
+            (g,) = torch.autograd.grad(critic(point)[0], point, create_graph=True)
+            penalty = penalty + 2 * 0.7 / 2 * g.square().sum() / 6
+        two.d_opt.zero_grad()
+        (-F.logsigmoid(critic(real)).mean() - F.logsigmoid(-critic(fake.detach())).mean() + penalty).backward()
+        two.d_opt.step()
+        two.g_opt.zero_grad()
+        (-F.logsigmoid(critic(fake)).mean()).backward()
+        two.g_opt.step()
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=2e-5)
+
+
+def test_r1_takes_a_discriminator_with_batchnorm_without_a_warning():
+    gan = small_gan()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        record = steps.dcgan_r1_step(gan, reals())
+    assert set(record) == {"d_loss", "g_loss"}
+
+
 def test_rpgan_step_is_the_textbook_one():
     one, two = critic_gan(), critic_gan()
     ours, theirs = small_reals(), small_reals()
@@ -274,6 +304,8 @@ def test_rpgan_step_is_the_textbook_one():
         (steps.wgan_step, {"clip_value": -0.01}, "clip_value=-0.01, but weights are clipped"),
         (steps.wgan_gp_step, {"gp_weight": -10}, "gp_weight=-10, but a penalty's weight is at least 0"),
         (steps.rpgan_step, {"r2_gamma": -1.0}, "r2_gamma=-1.0, but a penalty's weight is at least 0"),
+        (steps.dcgan_r1_step, {"r1_gamma": -1.0}, "r1_gamma=-1.0, but a penalty's weight is at least 0"),
+        (steps.dcgan_r1_step, {"r1_every": 0}, "r1_every=0, but must be at least 1"),
     ],
 )
 def test_wrong_settings_get_a_sentence(step, wrong, sentence):
@@ -290,6 +322,7 @@ def test_steps_record_what_fit_can_keep():
         (steps.wgan_gp_step, {"critic_loss", "penalty", "g_loss"}),
         (steps.rpgan_step, {"d_loss", "penalty", "g_loss"}),
         (steps.hinge_step, {"d_loss", "g_loss"}),
+        (steps.dcgan_r1_step, {"d_loss", "g_loss"}),
     ):
         record = step(critic_gan(), small_reals())
         assert set(record) == names and all(value.ndim == 0 for value in record.values())
