@@ -1,5 +1,7 @@
 """The faster ways: the same numbers and gradients as PyTorch's, only where they are meant for."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,27 @@ def test_a_large_network_is_trained_with_products_to_the_same_weights(monkeypatc
         weights.append([*gan.generator.parameters(), *gan.discriminator.parameters()])
     for mine, theirs in zip(*weights, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5, check_stride=False)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_with_every_fast_way_on_a_run_can_be_repeated_and_gone_on_with(precision, monkeypatch, tmp_path):
+    monkeypatch.setattr(kernels, "LARGE_NETWORK", 0)
+    pixels = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = ImageSet(pixels, None, (), "noise", "noise")
+    step = functools.partial(steps.dcgan_r1_step, r1_every=3)
+
+    def run(*lengths, out=None):
+        for length in lengths:
+            generator = models.dcgan_generator(28, 1, 4, 8)
+            layers = [nn.Conv2d(1, 4, 4, 4), nn.LeakyReLU(0.2), nn.Dropout(0.3), nn.Conv2d(4, 4, 4, 2, 1)]
+            layers += [nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 3), nn.Flatten(0)]
+            discriminator = models.initialise(nn.Sequential(*layers), 1)
+            adam = [torch.optim.Adam(m.parameters(), 1e-3) for m in (generator, discriminator)]
+            gan = steps.GAN(generator, discriminator, *adam, z_dim=8)
+            how = dict(batch_size=8, precision=precision, progress=False, out=out, resume=out is not None)
+            train.fit(gan, step, images, steps=length, **how)
+        return [v for m in (gan.generator, gan.discriminator, gan.ema_generator) for v in m.state_dict().values()]
+
+    whole = run(5)
+    assert all(map(torch.equal, whole, run(5)))
+    assert all(map(torch.equal, whole, run(2, 5, out=tmp_path / "run")))
