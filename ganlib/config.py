@@ -131,7 +131,7 @@ class Training:
     """cuda, mps or cpu; by itself the best there is"""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware has it in silicon"""
+    """auto: bf16 where the hardware has it in silicon; on a CPU only for networks of a million parameters or more"""
 
     processes: int = 1
     """processes on this machine that share each batch; on CUDA with a device each"""

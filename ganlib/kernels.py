@@ -45,49 +45,50 @@ def faster_kernels(where: torch.device, n_parameters: int) -> contextlib.Abstrac
     return FasterKernels() if large else contextlib.nullcontext()
 
 
-def conv2d(x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor | None:
-    """:func:`torch.conv2d` of ``x`` [B, C, H, W] as a product; None where that is not the faster way."""
+def conv2d(input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor | None:
+    """:func:`torch.conv2d` of ``input`` [B, C, H, W] as a product; None where that is not the faster way."""
     step, pad = _alike(stride, padding)
-    if not _plain(x, weight, step, pad, dilation, groups) or x.shape[1] != weight.shape[1]:
+    if not _plain(input, weight, step, pad, dilation, groups) or input.shape[1] != weight.shape[1]:
         return None
     k = weight.shape[2]
-    h, w = (_places(side, k, step, pad) for side in x.shape[2:])
+    h, w = (_places(side, k, step, pad) for side in input.shape[2:])
     if not 0 < h * w <= MOST_PLACES:
         return None
     rows = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-    y = F.linear(_Patches.apply(x, k, step, pad), rows, bias)
-    return y.view(len(x), h, w, -1).permute(0, 3, 1, 2)
+    y = F.linear(_Patches.apply(input, k, step, pad), rows, bias)
+    return y.view(len(input), h, w, -1).permute(0, 3, 1, 2)
 
 
 def conv_transpose2d(
-    x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+    input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ) -> Tensor | None:
-    """:func:`torch.conv_transpose2d` of ``x`` [B, C, H, W] as a product where that is the faster way, else with its
+    """:func:`torch.conv_transpose2d` of ``input`` [B, C, H, W] as a product where that is the faster way, else with its
     bias added afterwards; None where neither helps."""
     step, pad, more = _alike(stride, padding, output_padding)
-    plain = _plain(x, weight, step, pad, dilation, groups) and more is not None and x.shape[1] == len(weight)
-    if plain and 0 < x.shape[2] * x.shape[3] <= MOST_PLACES:
+    plain = _plain(input, weight, step, pad, dilation, groups) and more is not None and input.shape[1] == len(weight)
+    if plain and 0 < input.shape[2] * input.shape[3] <= MOST_PLACES:
         k = weight.shape[2]
-        height, width = ((side - 1) * step - 2 * pad + k + more for side in x.shape[2:])
+        height, width = ((side - 1) * step - 2 * pad + k + more for side in input.shape[2:])
         rows = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-        patches = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) @ rows
-        y = _Sum.apply(patches, (len(x), weight.shape[1], height, width), k, step, pad)
-    elif x.ndim == 4 and bias is not None:
-        y = torch.conv_transpose2d(x, weight, None, stride, padding, output_padding, groups, dilation)
+        patches = input.permute(0, 2, 3, 1).reshape(-1, input.shape[1]) @ rows
+        y = _Sum.apply(patches, (len(input), weight.shape[1], height, width), k, step, pad)
+    elif input.ndim == 4 and bias is not None:
+        y = torch.conv_transpose2d(input, weight, None, stride, padding, output_padding, groups, dilation)
     else:
         return None
     return y if bias is None else y + bias.to(y.dtype).view(-1, 1, 1)
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
-    """:func:`torch.nn.functional.dropout` of ``x``, any shape, with another mask of the same kind; None where there is
-    nothing to draw."""
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
+    """:func:`torch.nn.functional.dropout` of ``input``, any shape, with another mask of the same kind; None where there
+    is nothing to draw."""
     if not training or inplace or not 0 < p < 1:
         return None
-    kept = torch.rand_like(x, dtype=torch.float32) >= p
-    return x * kept.to(x.dtype).mul_(1 / (1 - p))
+    kept = torch.rand_like(input, dtype=torch.float32) >= p
+    return input * kept.to(input.dtype).mul_(1 / (1 - p))
 
 
+# Their arguments have the names of those they stand in for: a network may give them by name.
 INSTEAD = {torch.conv2d: conv2d, torch.conv_transpose2d: conv_transpose2d, F.dropout: dropout}
 
 

@@ -47,7 +47,7 @@ CIFAR10_SHORT = Config(
 # The same for longer, with an average over some 500 steps.
 CIFAR10 = replace(CIFAR10_SHORT, ema_decay=0.998, seconds=1320, snapshot_every=None, score_every=None)
 
-# Faces at 64×64, for an hour or more: small steps and a fast generator, as above; a discriminator of half the width, as
+# Faces at 64×64, for an hour or more: small steps and a fast generator; a discriminator of half the width, as
 # half of the time is its. After 25 passes over 9,000 faces it begins to know them by heart: go on with augment flip
 # translation and g_lr 2e-4 (examples/gallery/README.md). A generator that stays faster than a discriminator whose task
 # is harder goes astray: so it did after 3,000 more steps, and with colour and translation from the first step on.

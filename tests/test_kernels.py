@@ -98,6 +98,18 @@ def test_what_does_not_fit_is_told_by_torch(layer):
         layer(torch.zeros(1, 4, 4, 4))
 
 
+def test_arguments_may_be_given_by_name(monkeypatch):
+    x, w, made = torch.randn(2, 3, 4, 4), torch.randn(3, 3, 4, 4), counted(monkeypatch)
+    how = dict(weight=w, bias=torch.zeros(3), stride=2, padding=1)
+    plain = [F.conv2d(input=x, **how), F.conv_transpose2d(input=x, **how)]
+    with FasterKernels():
+        found = [F.conv2d(input=x, **how), F.conv_transpose2d(input=x, **how)]
+        assert F.dropout(input=x, p=0.5, training=True).shape == x.shape
+    assert made == [True] * 3
+    for mine, theirs in zip(found, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_under_autocast_a_product_is_in_bfloat16_too():
     layer, x = nn.Conv2d(6, 5, 4, 2, 1), torch.randn(3, 6, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
