@@ -135,6 +135,33 @@ def test_dropout_keeps_as_many_and_scales_them_in_training_only():
     assert torch.equal(gradient, y)
 
 
+@pytest.mark.parametrize("rate", [1e-6, 0.01, 0.5, 0.99, 1 - 1e-6])
+@pytest.mark.parametrize("layout", ["whole", "part", "expanded", "odd", "none"])
+def test_dropout_of_any_rate_and_layout(rate, layout):
+    x = torch.ones(60, 3, 20, 20)
+    x = {"whole": x, "part": x[:, :, 1:, ::2], "expanded": x[:1].expand_as(x), "odd": x[0, 0, 0, :7], "none": x[:0]}[
+        layout
+    ]
+    with FasterKernels():
+        torch.manual_seed(0)
+        y = F.dropout(x, rate)
+    assert y.shape == x.shape and y.isfinite().all()
+    if x.numel() > 7:
+        zero = (y == 0).double()
+        spread = (rate * (1 - rate) / x.numel()) ** 0.5
+        assert zero.mean().item() == pytest.approx(rate, abs=4 * spread + 2**-16)
+        # What is dropped says nothing of what is dropped beside it, in any direction.
+        for dim in range(4):
+            both = zero.narrow(dim, 1, x.shape[dim] - 1) * zero.narrow(dim, 0, x.shape[dim] - 1)
+            assert both.mean().item() == pytest.approx(rate**2, abs=0.02)
+
+
+def test_what_a_product_gives_is_in_one_piece():
+    x, layer = torch.randn(2, 6, 4, 4), nn.ConvTranspose2d(6, 5, 4, 2, 1)
+    with FasterKernels():
+        assert layer(x).is_contiguous(memory_format=torch.channels_last)
+
+
 def large_gan():
     generator, discriminator = models.dcgan_generator(32, 3, 96, 16), models.dcgan_discriminator(32, 3, 96)
     sgd = [torch.optim.SGD(m.parameters(), 1e-3) for m in (generator, discriminator)]
