@@ -99,7 +99,8 @@ def ours(generator, discriminator, images: ImageSet, batch_size: int, z_dim: int
 class Case(NamedTuple):
     """What is timed: so many steps, and how often the tutorial's rate ``fit`` is to reach with AMX and without.
 
-    The steps are some ten seconds of ``fit``: each call of it asks the system for memory anew, for 0.14 s.
+    Those of the large networks are some ten seconds of ``fit``: each call of it asks the system for memory anew, for
+    0.14 s.
     """
 
     steps: int

@@ -81,7 +81,7 @@ def conv_transpose2d(
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
     """:func:`torch.nn.functional.dropout` of ``input``, any shape, with another mask of the same kind; None where there
-    is nothing to draw, or next to nothing."""
+    is nothing to draw, and for rates too near to 0 or 1 for sixteen bits."""
     if not training or inplace or not 0.01 <= p <= 0.99:
         return None
     # Sixteen random bits for each number, four numbers from each draw: the rate is p to within 1/131,072.

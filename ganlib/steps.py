@@ -115,8 +115,8 @@ def dcgan_r1_step(
         gan: the players; the discriminator may have BatchNorm (see :func:`ganlib.lipschitz.r1_penalty`).
         batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
         r1_gamma: weight γ of the penalty, at least 0.
-        r1_every: it is taken only in every so-manieth step, so many times as much, as it takes one more pass forwards
-            and two backwards; at least 1.
+        r1_every: steps from one penalty to the next, which counts for all of them: each takes one more pass forwards
+            and two backwards. At least 1.
 
     Returns:
         ``d_loss`` without the penalty, and ``g_loss``, scalars in nats.
