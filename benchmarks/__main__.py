@@ -9,7 +9,7 @@ from datetime import date
 import torch
 
 from benchmarks import choices, minute, quality, speed
-from ganlib import runtime
+from ganlib._runtime import device as runtime
 
 
 def main() -> None:

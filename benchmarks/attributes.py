@@ -22,12 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganlib import games, latent, runtime
-from ganlib.config import changed
-from ganlib.data import ImageSet, load
+from ganlib._runtime import device as runtime
+from ganlib.data.loading import ImageSet, load
+from ganlib.data.portrait import HAIR_COLOURS
+from ganlib.latent import walks as latent
 from ganlib.models import initialise
-from ganlib.portrait import HAIR_COLOURS
-from ganlib.presets import TOYFACES
+from ganlib.runs import build as games
+from ganlib.runs.config import changed
+from ganlib.runs.presets import TOYFACES
 from ganlib.steps import dcgan_step
 from ganlib.train import fit
 
@@ -44,7 +46,7 @@ def truth(faces: ImageSet) -> Tensor:
     """What is known of drawn faces: float32 [N, A], a column for each of ``NAMES``."""
     grey = torch.tensor([0.299, 0.587, 0.114]) / 255
     hair = sum(faces.attribute(name) * (torch.tensor(rgb) * grey).sum() for name, rgb in HAIR_COLOURS.items())
-    red = (1 + (2 * torch.pi * faces.attribute("background")).cos()) / 2  # as ganlib.portrait paints it
+    red = (1 + (2 * torch.pi * faces.attribute("background")).cos()) / 2  # as ganlib.data.portrait paints it
     return torch.stack([*map(faces.attribute, NAMES[:5]), hair, faces.attribute("skin"), red], 1)
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.quality import FIRST_CIFAR10, FIRST_DEMO
-from ganlib import games, models, runtime, train
-from ganlib.config import Config
-from ganlib.data import load
-from ganlib.presets import CELEBA, CIFAR10_SHORT, DEMO, MNIST_POOLED, PLAIN
+from ganlib import models, train
+from ganlib._runtime import device as runtime
+from ganlib.data.loading import load
+from ganlib.runs import build as games
+from ganlib.runs.config import Config
+from ganlib.runs.presets import CELEBA, CIFAR10_SHORT, DEMO, MNIST_POOLED, PLAIN
 
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 WIDE = Config(image_size=64, channels=3, z_dim=100, g_width=64, d_width=64, batch_size=128)

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 
-from ganlib import games, runtime
-from ganlib.config import Config, changed
-from ganlib.data import load
-from ganlib.featurenets import cifar_net
-from ganlib.metrics import score
+from ganlib._runtime import device as runtime
+from ganlib.data.loading import load
+from ganlib.metrics.nets import cifar_net
+from ganlib.metrics.scores import score
+from ganlib.runs import build as games
+from ganlib.runs.config import Config, changed
 from ganlib.steps import dcgan_step
 from ganlib.train import fit
 

@@ -64,8 +64,8 @@ def first_step() -> float:
 
 def gif() -> float:
     """A film of 64 frames, each a grid of 64 digits."""
-    from ganlib import film
-    from ganlib.data import load
+    from ganlib.data.loading import load
+    from ganlib.viz import film
 
     images = load("mnist", n=N_DIGITS)
     frames = [images.take(PICTURES, seed).pixels for seed in range(FRAMES)]
@@ -77,10 +77,10 @@ def gif() -> float:
 
 def scoring() -> float:
     """The score of 5,000 samples of the demo's generator against 5,000 digits, its floor included."""
-    from ganlib import games
-    from ganlib.data import load
-    from ganlib.metrics import score_digits
-    from ganlib.presets import DEMO
+    from ganlib.data.loading import load
+    from ganlib.metrics.scores import score_digits
+    from ganlib.runs import build as games
+    from ganlib.runs.presets import DEMO
 
     images = load("mnist", n=N_DIGITS)
     generator = games.players(games.fitted(DEMO, images)).ema_generator
@@ -92,7 +92,7 @@ def scoring() -> float:
 
 def cifar() -> float:
     """The training images of CIFAR-10 read from the archive that is here, and kept."""
-    from ganlib.data import load
+    from ganlib.data.loading import load
 
     with _empty_cache():
         start = time.perf_counter()
@@ -145,8 +145,8 @@ def _seconds(name: str) -> float:
 
 
 def _has_cifar() -> bool:
-    from ganlib import sources
-    from ganlib.sets import SETS
+    from ganlib.data import sources
+    from ganlib.data.sets import SETS
 
     return next(sources.copies(SETS["cifar10"], "train"), None) is not None
 

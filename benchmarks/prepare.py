@@ -24,8 +24,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganlib import models, prepared, runtime, toyfaces
-from ganlib.data import Batches, load
+from ganlib import models
+from ganlib._runtime import device as runtime
+from ganlib.data import cache as prepared
+from ganlib.data import toyfaces
+from ganlib.data.loading import Batches, load
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
 

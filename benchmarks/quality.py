@@ -9,13 +9,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganlib import games
-from ganlib.config import Config
-from ganlib.data import load
-from ganlib.featurenets import cifar_net
-from ganlib.imageset import ImageSet
-from ganlib.metrics import score, score_digits
-from ganlib.presets import CIFAR10_SHORT, DEMO
+from ganlib.data.images import ImageSet
+from ganlib.data.loading import load
+from ganlib.metrics.nets import cifar_net
+from ganlib.metrics.scores import score, score_digits
+from ganlib.runs import build as games
+from ganlib.runs.config import Config
+from ganlib.runs.presets import CIFAR10_SHORT, DEMO
 from ganlib.steps import GAN
 from ganlib.train import fit
 

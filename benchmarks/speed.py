@@ -21,9 +21,12 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from benchmarks.quality import FIRST_DEMO
-from ganlib import games, models, runtime, variants
-from ganlib.config import changed
-from ganlib.data import ImageSet, load
+from ganlib import models
+from ganlib import models as variants
+from ganlib._runtime import device as runtime
+from ganlib.data.loading import ImageSet, load
+from ganlib.runs import build as games
+from ganlib.runs.config import changed
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
 
@@ -218,7 +221,7 @@ DEMO_RATE = f"""
 import sys
 import torch
 from ganlib import games
-from ganlib.config import Config
+from ganlib.runs.config import Config
 from ganlib.steps import dcgan_step
 from ganlib.train import fit
 images = torch.load(sys.argv[1])

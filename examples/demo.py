@@ -8,14 +8,18 @@ import platform
 
 import torch
 
-from ganlib import checkpoint, film, games, runtime, viz
-from ganlib.budget import budget
-from ganlib.config import changed
-from ganlib.data import load
-from ganlib.metrics import score_digits
-from ganlib.presets import DEMO
+from ganlib._runtime import device as runtime
+from ganlib._runtime.budget import budget
+from ganlib.data.loading import load
+from ganlib.metrics.scores import score_digits
+from ganlib.runs import build as games
+from ganlib.runs import checkpoint
+from ganlib.runs.config import changed
+from ganlib.runs.presets import DEMO
 from ganlib.steps import dcgan_step
 from ganlib.train import fit, sample
+from ganlib.viz import film
+from ganlib.viz import images as viz
 
 
 def main(out: str = "runs/demo") -> None:

@@ -13,12 +13,15 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ganlib import film, runtime, steps, toys
+from ganlib import steps
+from ganlib._runtime import device as runtime
+from ganlib._runtime.device import rng
+from ganlib.data import toys
 from ganlib.losses import non_saturating_g_loss
-from ganlib.plane import mlp_discriminator, mlp_generator
-from ganlib.runtime import rng
+from ganlib.models import mlp_discriminator, mlp_generator
 from ganlib.steps import GAN
-from ganlib.viz import FAKE_COLOR, REAL_COLOR
+from ganlib.viz import film
+from ganlib.viz.images import FAKE_COLOR, REAL_COLOR
 
 STD, SHOWN = 0.05, 2500
 

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import torch
 
-from ganlib import checkpoint, film, games, runtime, viz
-from ganlib.config import changed
-from ganlib.data import load
-from ganlib.featurenets import cifar_net
-from ganlib.metrics import memorisation, score
-from ganlib.overfitting import overfitting
-from ganlib.presets import PRESETS
+from ganlib._runtime import device as runtime
+from ganlib.data.loading import load
+from ganlib.metrics.nets import cifar_net
+from ganlib.metrics.overfitting import overfitting
+from ganlib.metrics.scores import memorisation, score
+from ganlib.runs import build as games
+from ganlib.runs import checkpoint
+from ganlib.runs.config import changed
+from ganlib.runs.presets import PRESETS
 from ganlib.train import fit, sample
+from ganlib.viz import film
+from ganlib.viz import images as viz
 
 FRAMES = 48
 MOST = 1_000_000  # steps

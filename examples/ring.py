@@ -11,9 +11,12 @@ from functools import partial
 
 import torch
 
-from ganlib import film, plane, runtime, toys, viz
+from ganlib._runtime import device as runtime
+from ganlib.data import toys
 from ganlib.losses import non_saturating_g_loss
 from ganlib.steps import GAN, dcgan_step
+from ganlib.viz import film, plane
+from ganlib.viz import images as viz
 
 RECIPE = {"z_dim": 2, "width": 96, "batch_size": 256, "g_lr": 2e-3, "d_lr": 5e-3, "betas": (0.5, 0.9)}
 STD = 0.1  # of each Gaussian; they sit on a circle of radius 2

@@ -1,22 +1,56 @@
 """ganlib: train generative adversarial networks; it hides the plumbing and never the idea.
 
-from ganlib.data import load          # images
-from ganlib.models import dcgan_generator, dcgan_discriminator
-from ganlib.steps import GAN, dcgan_step
-from ganlib.train import fit          # everything that is not the idea
+    from ganlib import GAN, fit, load, viz
 
 or all of it at once, as the command line does:  ganlib.main(dataset="mnist", epochs=10)
 """
 
+import logging
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+# Name -> module that defines it. They are imported on first use (PEP 562), so `ganlib --help` does without torch.
+_HOMES = {
+    **dict.fromkeys(("GAN", "frozen"), "ganlib.steps"),
+    **dict.fromkeys(("Diverged", "History", "fit", "sample"), "ganlib.train"),
+    **dict.fromkeys(("ImageSet", "load"), "ganlib.data"),
+    "budget": "ganlib._runtime.budget",
+    "rng": "ganlib._runtime.device",
+}
+_ROOMS = ("data", "latent", "losses", "metrics", "models", "runs", "steps", "train", "viz")
+
+
+class _Print(logging.Handler):
+    """Prints messages bare: stderr would be kept in a notebook as an error."""
+
+    def emit(self, record):
+        print(self.format(record))
+
+
+logging.getLogger("ganlib").addHandler(_Print())
+logging.getLogger("ganlib").setLevel(logging.INFO)
+logging.getLogger("ganlib").propagate = False  # Colab's root logger would print it again
 
 
 def main(*, preset=None, **settings):
-    """Train a GAN, or go on training one, as ``ganlib train`` does: see :func:`ganlib.running.run`.
+    """Train a GAN, or resume a run, as ``ganlib train`` does: see :func:`ganlib.runs.running.run`.
 
     ``ganlib.main(dataset="mnist", epochs=10, loss="wgan-gp", out="runs/mine")``; after an interruption
-    ``ganlib.main(resume_path="runs/mine")``. The settings are those of :class:`ganlib.config.Config`.
+    ``ganlib.main(resume_path="runs/mine")``. The settings are those of :class:`ganlib.runs.config.Config`.
     """
-    from ganlib.running import run
+    from ganlib.runs.running import run
 
     return run(preset=preset, **settings)
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"ganlib.{name}")
+    raise AttributeError(f"ganlib has no '{name}'; it has: {', '.join(sorted([*_HOMES, *_ROOMS, 'main']))}")
+
+
+def __dir__():
+    return [*_HOMES, *_ROOMS, "main", "__version__"]

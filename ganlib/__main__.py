@@ -2,7 +2,7 @@
 
 import sys
 
-from ganlib.cli import main
+from ganlib.runs.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

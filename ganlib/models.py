@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from ganlib.runtime import eval_mode, rng
+from ganlib._runtime.device import eval_mode, rng
 
 LEAK = 0.2  # slope of LeakyReLU below zero, Radford et al. 2015, section 4
 
@@ -242,6 +245,25 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def load_strict(network: nn.Module, weights: Mapping[str, Tensor], where: object) -> None:
+    """Load ``weights`` into ``network``, or change nothing.
+
+    Raises:
+        ValueError: if names or shapes differ; it names the first tensor that does and ``where`` the weights are from.
+    """
+    here, there = (
+        {name: list(value.shape) for name, value in some.items()} for some in (network.state_dict(), weights)
+    )
+    if here != there:
+        culprit = next(name for name in [*here, *there] if here.get(name) != there.get(name))
+        raise ValueError(
+            f"The weights in '{where}' do not fit: '{culprit}' has shape {there.get(culprit, 'nothing')} there and "
+            f"{here.get(culprit, 'nothing')} in the network; build it with the architecture, widths, z_dim and image "
+            "size that they were made with."
+        )
+    network.load_state_dict(weights)
+
+
 def outputs(model: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[nn.Module, tuple[int, ...]]]:
     """The layers of ``model`` in the order in which they run, each with the shape of what it gives for one example.
 
@@ -305,3 +327,193 @@ def _sides(image_size: int, base: int) -> list[int]:
     while sides[-1] > base:
         sides.append(sides[-1] // 2)
     return sides
+
+
+def linear_generator(
+    image_size: int = 32, channels: int = 3, width: int = 64, z_dim: int = 100, *, seed: int = 0
+) -> Generator:
+    """A generator that begins with a linear projection and ends with an ordinary convolution.
+
+    z_dim -> Linear -> 4w maps at an eighth of the size, three transposed convolutions that double it (2w, w, w/2
+    maps), one 3x3 convolution to the image. The ends of SNGAN's plain network.
+
+    Args:
+        image_size: side of the square images, pixels, a multiple of 8.
+        channels: colour channels of the images.
+        width: channels of the map at half the image's size; even.
+        z_dim: size of the latent vector.
+        seed: of the initial weights.
+
+    Returns:
+        network [B, z_dim] -> [B, channels, image_size, image_size] in [-1, 1].
+
+    Raises:
+        ValueError: if ``image_size`` is no multiple of 8 or ``width`` is odd.
+
+    Source: after Miyato et al. 2018, arXiv:1802.05957, table 3; narrower there than here by the first map's 512.
+    """
+    side = _eighth(image_size, width)
+    config = dict(kind="linear", image_size=image_size, channels=channels, width=width, z_dim=z_dim, seed=seed)
+    maps = (4 * width, 2 * width, width, width // 2)
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(z_dim, maps[0] * side * side, bias=False)]
+    layers += [nn.Unflatten(1, (maps[0], side, side)), nn.BatchNorm2d(maps[0]), nn.ReLU(inplace=True)]
+    for before, after in zip(maps, maps[1:], strict=False):
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    layers += [nn.Conv2d(maps[-1], channels, 3, 1, 1), nn.Tanh()]
+    return initialise(Generator(layers, z_dim, config), seed)
+
+
+def linear_discriminator(image_size: int = 32, channels: int = 3, width: int = 64, *, seed: int = 0) -> Discriminator:
+    """The mirror image of :func:`linear_generator`: a 3x3 convolution, three strided ones, a linear layer to one logit.
+
+    Args:
+        image_size: side of the square images, pixels, a multiple of 8.
+        channels: colour channels of the images.
+        width: channels of the map at half the image's size; even.
+        seed: of the initial weights.
+
+    Returns:
+        network [B, channels, image_size, image_size] -> logits [B].
+
+    Raises:
+        ValueError: if ``image_size`` is no multiple of 8 or ``width`` is odd.
+    """
+    side = _eighth(image_size, width)
+    config = dict(kind="linear", image_size=image_size, channels=channels, width=width, seed=seed)
+    maps = (width // 2, width, 2 * width, 4 * width)
+    layers: list[nn.Module] = [nn.Conv2d(channels, maps[0], 3, 1, 1), nn.LeakyReLU(LEAK, inplace=True)]
+    for before, after in zip(maps, maps[1:], strict=False):
+        layers += [
+            nn.Conv2d(before, after, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.LeakyReLU(LEAK, inplace=True),
+        ]
+    layers += [nn.Flatten(), nn.Linear(maps[-1] * side * side, 1)]
+    return initialise(Discriminator(layers, image_size, channels, config), seed)
+
+
+def _eighth(image_size: int, width: int) -> int:
+    if image_size < 8 or image_size % 8:
+        raise ValueError(f"image_size={image_size}, but the linear networks halve it three times: use a multiple of 8.")
+    if width < 2 or width % 2:
+        raise ValueError(f"width={width}, but the linear networks need an even one: their outermost maps have half.")
+    return image_size // 8
+
+
+class PerClass(nn.Module):
+    """Generators of one class each, taken for one generator: image i of a batch is of class i modulo their number.
+
+    Attributes:
+        generators: one a class, in the order of the labels.
+        z_dim: size of the latent vector.
+        averaged: True if every generator is a running average.
+    """
+
+    def __init__(self, generators: Sequence[Generator]):
+        """Take several generators for one.
+
+        Raises:
+            ValueError: if there are none, or they differ in ``z_dim``.
+        """
+        super().__init__()
+        sizes = {generator.z_dim for generator in generators}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"PerClass needs generators of one z_dim, one for each class, but was given {sorted(sizes)}."
+            )
+        self.generators = nn.ModuleList(generators)
+        (self.z_dim,) = sizes
+        self.averaged = all(getattr(generator, "averaged", False) for generator in generators)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] of latent vectors ``z`` [B, z_dim]; the classes take turns."""
+        k = len(self.generators)
+        parts = {c: generator(z[c::k]) for c, generator in enumerate(self.generators) if c < len(z)}
+        images = torch.empty(len(z), *parts[0].shape[1:], dtype=parts[0].dtype, device=z.device)
+        for c, part in parts.items():
+            images[c::k] = part
+        return images
+
+
+def pooled_generator(z_dim: int = 100, seed: int = 0) -> Generator:
+    """The generator that many MNIST tutorials pair with a max-pooling discriminator; 1,929,921 parameters.
+
+    z_dim -> 256@7 -> 128@14 -> 64@28 -> 32@28 -> 1@28, kernels 7, 4, 4, 3, 3, a bias in every layer.
+
+    Args:
+        z_dim: size of the latent vector.
+        seed: of the initial weights.
+
+    Returns:
+        network [B, z_dim] -> [B, 1, 28, 28] in [-1, 1].
+    """
+    layers: list[nn.Module] = []
+    for before, after, kernel, stride, pad in (
+        (z_dim, 256, 7, 1, 0),
+        (256, 128, 4, 2, 1),
+        (128, 64, 4, 2, 1),
+        (64, 32, 3, 1, 1),
+    ):
+        layers += [nn.ConvTranspose2d(before, after, kernel, stride, pad), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    layers += [nn.ConvTranspose2d(32, 1, 3, 1, 1), nn.Tanh()]
+    return initialise(Generator(layers, z_dim, dict(kind="pooled", z_dim=z_dim, seed=seed)), seed)
+
+
+def pooled_discriminator(seed: int = 0) -> Discriminator:
+    """A classifier's layout used as a discriminator: max-pooling, dropout and two linear layers; 9,942,401 parameters.
+
+    Four 3x3 convolutions 64-128-256-512 with BatchNorm and LeakyReLU, max-pooling and dropout 0.3 between them
+    (28 -> 14 -> 7 -> 4), then Linear 8192 -> 1024 -> 1: 84% of the parameters sit in the first linear layer.
+
+    Args:
+        seed: of the initial weights.
+
+    Returns:
+        network [B, 1, 28, 28] -> logits [B].
+    """
+    layers: list[nn.Module] = []
+    maps = (1, 64, 128, 256, 512)
+    for before, after in zip(maps, maps[1:], strict=False):
+        if before > 1:
+            layers += [nn.MaxPool2d(2, ceil_mode=True), nn.Dropout(0.3)]
+        layers += [nn.Conv2d(before, after, 3, 1, 1), nn.BatchNorm2d(after), nn.LeakyReLU(LEAK, inplace=True)]
+    layers += [nn.Flatten(), nn.Linear(8192, 1024), nn.LeakyReLU(LEAK, inplace=True), nn.Linear(1024, 1)]
+    return initialise(Discriminator(layers, 28, 1, dict(kind="pooled", seed=seed)), seed)
+
+
+def mlp_generator(z_dim: int = 2, width: int = 64, seed: int = 0, *, depth: int = 2) -> nn.Sequential:
+    """A network from latent vectors [B, z_dim] to points [B, 2], with ``depth`` hidden layers of ``width`` ReLUs."""
+    sizes = [z_dim, *[width] * depth]
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return he_normal(nn.Sequential(*layers, nn.Linear(width, 2)), seed)
+
+
+def mlp_discriminator(width: int = 64, seed: int = 0, *, depth: int = 2) -> nn.Sequential:
+    """A network from points [B, 2] to one logit each, [B], with ``depth`` hidden layers of ``width`` LeakyReLUs."""
+    sizes = [2, *[width] * depth]
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+    return he_normal(nn.Sequential(*layers, nn.Linear(width, 1), nn.Flatten(0)), seed)
+
+
+def he_normal(model: nn.Module, seed: int) -> nn.Module:
+    """Draw the weights of the linear layers N(0, 2 / inputs), in place, so that signals keep their size; biases are 0.
+
+    Returns:
+        ``model`` itself.
+
+    Source: He et al. 2015, arXiv:1502.01852, eq. (10).
+    """
+    draw = rng(seed)
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, (2 / layer.in_features) ** 0.5, generator=draw)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+# kind, as a network's config names it -> (generator, discriminator)
+BUILDERS = {
+    "dcgan": (dcgan_generator, dcgan_discriminator),
+    "linear": (linear_generator, linear_discriminator),
+    "pooled": (pooled_generator, pooled_discriminator),
+}

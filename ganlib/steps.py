@@ -9,42 +9,46 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ganlib.lipschitz import check_clip_value, clip_weights, gradient_penalty, r1_penalty, r2_penalty
+from ganlib._runtime.device import FIXED_Z_STREAM, Z_STREAM, rng
 from ganlib.losses import (
+    check_clip_value,
+    clip_weights,
+    gradient_penalty,
     hinge_d_loss,
     hinge_g_loss,
     minimax_g_loss,
     non_saturating_d_loss,
     non_saturating_g_loss,
+    r1_penalty,
+    r2_penalty,
     relativistic_d_loss,
     relativistic_g_loss,
     wasserstein_critic_loss,
     wasserstein_g_loss,
 )
-from ganlib.runtime import Z_STREAM, rng
 
 
 @dataclass
 class GAN:
-    """The two players and their optimisers, and where they are in their training.
+    """The two players, their optimisers, and how far their training has come.
 
     Attributes:
         generator: network [B, z_dim] -> images [B, C, H, W] in [-1, 1].
         discriminator: network [B, C, H, W] -> logits [B].
         g_opt, d_opt: their optimisers.
         z_dim: size of the latent vector.
-        seed: of the latent vectors drawn during training.
-        ema_generator: running average of the generator's weights, kept by ``fit``; at first a copy. Its attribute
-            ``averaged`` is True, so that a score can say whose samples it judged.
-        steps_done: generator updates made so far.
-        data_position: where ``fit`` left the data, None before the first.
-        saved_in: the folder of the run that ``fit`` keeps of it, None without one.
+        seed: of the latent vectors, the order of the images and dropout.
+        ema_decay: share of itself that the running average keeps at each step; 0 for no average.
+        fixed_z: [n, z_dim], the same latent vectors for every snapshot; default: 64 of their own seed.
+        device: "cuda", "mps" or "cpu", where to train; default: the best there is.
+        ema_generator: the running average of the generator's weights, at first a copy.
+        steps_done: generator updates so far.
+        data_position: how far the batches have come, None before the first.
     """
 
     generator: nn.Module
@@ -53,14 +57,22 @@ class GAN:
     d_opt: Optimizer
     z_dim: int
     seed: int = 0
+    ema_decay: float = 0.995
+    fixed_z: Tensor | None = field(default=None, repr=False)
+    device: str | None = None
     ema_generator: nn.Module = field(init=False, repr=False)
     steps_done: int = field(default=0, init=False)
     data_position: dict | None = field(default=None, init=False, repr=False)
-    saved_in: Path | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self):
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay}, but must be at least 0 (no average) and below 1.")
+        if self.fixed_z is None:
+            self.fixed_z = torch.randn(64, self.z_dim, generator=rng(self.seed + FIXED_Z_STREAM))
+        elif self.fixed_z.ndim != 2 or self.fixed_z.shape[1] != self.z_dim:
+            raise ValueError(f"fixed_z has shape {list(self.fixed_z.shape)}, but must be [n, {self.z_dim}] (z_dim).")
         self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.ema_generator.averaged = True
+        self.ema_generator.averaged = True  # a score can say whose samples it judged
         for model in (self.generator, self.ema_generator):
             model.z_dim = self.z_dim  # so that a score can draw from a plain nn.Sequential, too
         self.z_rng = rng(self.seed + Z_STREAM)
@@ -112,7 +124,7 @@ def dcgan_r1_step(
     """The same with a penalty on how steep the discriminator is at the reals (R1), which keeps it from winning.
 
     Args:
-        gan: the players; the discriminator may have BatchNorm (see :func:`ganlib.lipschitz.r1_penalty`).
+        gan: the players; the discriminator may have BatchNorm (see :func:`ganlib.losses.r1_penalty`).
         batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
         r1_gamma: weight γ of the penalty, at least 0.
         r1_every: steps from one penalty to the next, which counts for all of them: each takes one more pass forwards
@@ -324,3 +336,15 @@ def _descend(optimiser: Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
+
+
+# name -> step, as settings and checkpoints name it
+STEPS = {
+    "ns": dcgan_step,
+    "ns-r1": dcgan_r1_step,
+    "minimax": minimax_step,
+    "wgan": wgan_step,
+    "wgan-gp": wgan_gp_step,
+    "hinge": hinge_step,
+    "rpgan": rpgan_step,
+}

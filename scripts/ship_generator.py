@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from ganlib import checkpoint
+from ganlib.runs import checkpoint
 
 LARGEST = 8_000_000  # bytes: it is in every copy of the repository
 

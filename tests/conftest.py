@@ -11,7 +11,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # figures are drawn to files; a mach
 import pytest
 import torch
 
-from ganlib import data, downloads, durable, models, runtime, sets, steps, train
+from ganlib import models, steps, train
+from ganlib._runtime import device as runtime
+from ganlib._runtime import durable
+from ganlib.data import download as downloads
+from ganlib.data import loading as data
+from ganlib.data import sets
 
 torch.set_num_threads(2)
 

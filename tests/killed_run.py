@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ganlib import film, models
-from ganlib.data import load
+from ganlib import models
+from ganlib.data.loading import load
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
+from ganlib.viz import film
 
 EVERY = 4  # steps between checkpoints
 

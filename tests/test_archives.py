@@ -6,9 +6,9 @@ import zipfile
 import pytest
 from PIL import Image
 
-from ganlib import archives
-from ganlib.data import load
-from ganlib.folders import open_pictures
+from ganlib.data import archives
+from ganlib.data.folders import open_pictures
+from ganlib.data.loading import load
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from benchmarks import attributes
-from ganlib import latent
-from ganlib.data import load
+from ganlib.data.loading import load
+from ganlib.latent import walks as latent
 
 EDGES = (0.0, 0.0, 0.0, 0.6745, 0.6745, 0.0, -0.5, 0.0)
 

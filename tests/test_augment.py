@@ -10,9 +10,11 @@ import torch
 from test_resuming import alike, go
 from test_steps import reals, small_gan, weights
 
-from ganlib import augment, models, resuming, settings, steps
-from ganlib.augment import KINDS, augmented
-from ganlib.data import ImageSet
+from ganlib import models, steps
+from ganlib.data import augment
+from ganlib.data.augment import KINDS, augmented
+from ganlib.data.loading import ImageSet
+from ganlib.runs import resuming, settings
 from ganlib.steps import GAN
 from helpers import noise
 

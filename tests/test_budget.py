@@ -2,8 +2,8 @@
 
 import pytest
 
-from ganlib import budget as module
-from ganlib.budget import budget
+from ganlib._runtime import budget as module
+from ganlib._runtime.budget import budget
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from test_downloads import QUOTA, drive, md5
 
-from ganlib import celeba, data, downloads, toyfaces
-from ganlib.data import load
+from ganlib.data import celeba, toyfaces
+from ganlib.data import download as downloads
+from ganlib.data import loading as data
+from ganlib.data.loading import load
 from helpers import ROOT
 
 SHARED = ROOT / os.environ.get("GANLIB_DATA", "no such folder")

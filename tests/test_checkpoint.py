@@ -11,7 +11,9 @@ import pytest
 import torch
 from test_steps import reals, small_gan
 
-from ganlib import checkpoint, models, steps, variants
+from ganlib import models, steps
+from ganlib import models as variants
+from ganlib.runs import checkpoint
 from ganlib.steps import GAN
 from helpers import ROOT, load_script
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import cifar, data, sets, sources
-from ganlib.data import load
+from ganlib.data import cifar, sets, sources
+from ganlib.data import loading as data
+from ganlib.data.loading import load
 from helpers import ROOT, serve
 
 SHARED = ROOT / os.environ.get("GANLIB_DATA", "no such folder")

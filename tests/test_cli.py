@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 from test_games import Exploit
 from test_running import TINY
 
-from ganlib import checkpoint, cli, running
-from ganlib.history import Diverged
-from ganlib.rules import check
+from ganlib.runs import checkpoint, cli, running
+from ganlib.runs.rules import check
+from ganlib.train import Diverged
 from helpers import ROOT
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -352,7 +352,7 @@ def test_help_comes_without_torch_and_is_grouped(tmp_path):
 
 def test_ganlib_is_a_program_and_a_module(tmp_path):
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"ganlib": "ganlib.cli:main"}
+    assert scripts == {"ganlib": "ganlib.runs.cli:main"}
     ran = python("-m", "ganlib", "train", "--steps", "x", cwd=tmp_path)
     assert ran.returncode == 2 and ran.stderr.startswith("ganlib: ") and not ran.stdout
 

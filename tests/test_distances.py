@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from ganlib.distances import (
+from ganlib.metrics.distances import (
     Statistics,
     density_coverage,
     frechet_distance,

@@ -7,7 +7,7 @@ import urllib.parse
 
 import pytest
 
-from ganlib import downloads
+from ganlib.data import download as downloads
 from helpers import answered_by
 
 ASKS = (

@@ -3,7 +3,8 @@
 import pytest
 from torch import nn
 
-from ganlib import drawing, models
+from ganlib import models
+from ganlib.viz import network as drawing
 
 
 def written(figure):

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from ganlib import durable
+from ganlib._runtime import durable
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

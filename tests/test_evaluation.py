@@ -8,12 +8,14 @@ import torch
 from conftest import FEW, RUN_IMAGES, small_run
 from test_data import idx, idx_files, pictures, put
 
-from ganlib import checkpoint, data, evaluation, runtime, saved
-from ganlib.evaluation import evaluate, find_images
-from ganlib.featurenets import cifar_net
-from ganlib.imageset import ImageSet
-from ganlib.metrics import score, score_digits
-from ganlib.variants import PerClass
+from ganlib._runtime import device as runtime
+from ganlib.data import loading as data
+from ganlib.data.images import ImageSet
+from ganlib.metrics.nets import cifar_net
+from ganlib.metrics.scores import score, score_digits
+from ganlib.models import PerClass
+from ganlib.runs import checkpoint, evaluation, saved
+from ganlib.runs.evaluation import evaluate, find_images
 from helpers import noise
 
 pytestmark = pytest.mark.usefixtures("quickly")

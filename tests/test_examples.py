@@ -10,11 +10,11 @@ import pytest
 from benchmarks import choices, minute, quality, speed
 from benchmarks import cifar10 as race
 from ganlib import models
-from ganlib.checkpoint import load_generator
-from ganlib.config import Config
-from ganlib.data import load
-from ganlib.metrics import score
-from ganlib.presets import CELEBA, DEMO
+from ganlib.data.loading import load
+from ganlib.metrics.scores import score
+from ganlib.runs.checkpoint import load_generator
+from ganlib.runs.config import Config
+from ganlib.runs.presets import CELEBA, DEMO
 from ganlib.train import fit
 from helpers import ROOT
 

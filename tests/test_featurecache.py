@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import featurecache
-from ganlib.featurecache import fingerprint, kept
+from ganlib.metrics import featurecache
+from ganlib.metrics.featurecache import fingerprint, kept
 
 
 class Maker:

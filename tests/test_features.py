@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import data, featurenets
-from ganlib.features import BATCH, KEEP, draw, extract, generate, name_of
+from ganlib.data import loading as data
+from ganlib.metrics import nets as featurenets
+from ganlib.metrics.features import BATCH, KEEP, draw, extract, generate, name_of
 
 
 def rng(seed=0):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import viz
-from ganlib.film import animation, frames_of, save_gif
+from ganlib.viz import images as viz
+from ganlib.viz.film import animation, frames_of, save_gif
 from helpers import history, noise
 
 

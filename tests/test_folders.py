@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import archives, folders
-from ganlib.folders import open_pictures
-from ganlib.imageset import to_float
+from ganlib.data import archives, folders
+from ganlib.data.folders import open_pictures
+from ganlib.data.images import to_float
 from ganlib.models import dcgan_discriminator
 
 

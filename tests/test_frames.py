@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import frames
+from ganlib.runs import frames
 from helpers import noise
 
 

@@ -11,11 +11,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from ganlib import checkpoint, games, steps
-from ganlib.config import LOSSES, Config
-from ganlib.data import load
-from ganlib.rules import change
-from ganlib.settings import name_of
+from ganlib import steps
+from ganlib.data.loading import load
+from ganlib.runs import build as games
+from ganlib.runs import checkpoint
+from ganlib.runs.config import LOSSES, Config
+from ganlib.runs.rules import change
+from ganlib.runs.settings import name_of
 
 TINY = dict(dataset="fake", n=40, image_size=8, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=8)
 

@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from ganlib.idx import find_idx, read_idx, read_idx_pair
+from ganlib.data.idx import find_idx, read_idx, read_idx_pair
 
 
 def idx(array, squeeze=True):

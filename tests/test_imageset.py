@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ganlib import imageset
-from ganlib.data import Batches, ImageSet, to_float, to_uint8
+from ganlib.data import images as imageset
+from ganlib.data.loading import Batches, ImageSet, to_float, to_uint8
 
 
 def numbered(n, channels=1, size=4, labels=None):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganlib import inception, metrics
+from ganlib.metrics import inception
+from ganlib.metrics import scores as metrics
 
 
 class Exploit:

@@ -7,10 +7,11 @@ import tyro
 from PIL import Image
 from test_data import idx_files, pictures, put
 
-from ganlib import data as image_sets
-from ganlib import folders, runtime, sets
-from ganlib.inventory import data
-from ganlib.sources import PhotoSet
+from ganlib._runtime import device as runtime
+from ganlib.data import folders, sets
+from ganlib.data import loading as image_sets
+from ganlib.data.sources import PhotoSet
+from ganlib.runs.inventory import data
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ganlib import checkpoint, latent, models
-from ganlib.data import ImageSet, to_float, to_uint8
-from ganlib.inversion import invert
+from ganlib import models
+from ganlib.data.loading import ImageSet, to_float, to_uint8
+from ganlib.latent import walks as latent
+from ganlib.latent.inversion import invert
+from ganlib.runs import checkpoint
 from ganlib.train import sample
 
 pytestmark = pytest.mark.usefixtures("quickly")

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ganlib import kernels, models, steps, train
-from ganlib.data import ImageSet
-from ganlib.kernels import FasterKernels
+from ganlib import models, steps, train
+from ganlib._runtime import kernels
+from ganlib._runtime.kernels import FasterKernels
+from ganlib.data.loading import ImageSet
 
 LAYERS = {  # each with the shape that comes in
     "halving to 4x4": (nn.Conv2d(6, 5, 4, 2, 1), (3, 6, 8, 8)),

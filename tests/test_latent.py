@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import latent, models
+from ganlib import models
+from ganlib.latent import walks as latent
 
 rng = torch.Generator().manual_seed
 

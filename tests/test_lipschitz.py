@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import lipschitz, models
+from ganlib import losses as lipschitz
+from ganlib import models
 from ganlib.models import NORMS
 
 D = torch.float64

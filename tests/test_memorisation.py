@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_metrics import Colours, pictures
 
-from ganlib.memorisation import memorisation
+from ganlib.metrics.memorisation import memorisation
 
 
 def test_planted_copies_are_found_with_their_images():

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import features, metrics, reference, runtime
-from ganlib.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
-from ganlib.imageset import ImageSet
+from ganlib._runtime import device as runtime
+from ganlib.data.images import ImageSet
+from ganlib.metrics import features, reference
+from ganlib.metrics import scores as metrics
+from ganlib.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 
 HOW = {"split", "resizer", "mode", "ema", "seed", "features", "n_fake", "n_real", "n_floor"}
 

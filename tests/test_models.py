@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import models, variants
+from ganlib import models
+from ganlib import models as variants
 
 
 @pytest.mark.parametrize("size", [8, 28, 29, 32, 48, 50, 64, 96, 128])

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from ganlib import losses, plane, steps, toys
+from ganlib import losses, steps
+from ganlib.data import toys
 from ganlib.steps import GAN
+from ganlib.viz import plane
 from helpers import exercises, from_notebook, plain_python, read_notebook, source, try_answer
 
 NOTEBOOK = "00_gan_in_2d.ipynb"

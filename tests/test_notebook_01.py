@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import one_hot, softplus
 
 from ganlib import models, steps
-from ganlib.data import ImageSet
+from ganlib.data.loading import ImageSet
 from helpers import exercises, from_notebook, plain_python, read_notebook, source, try_answer
 
 NOTEBOOK = "01_dcgan_mnist.ipynb"

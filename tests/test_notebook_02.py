@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ganlib import models
-from ganlib.data import ImageSet
-from ganlib.distances import density_coverage, frechet_distance, kernel_distance
-from ganlib.lipschitz import r1_penalty
+from ganlib.data.loading import ImageSet
+from ganlib.losses import r1_penalty
+from ganlib.metrics.distances import density_coverage, frechet_distance, kernel_distance
 from helpers import exercises, from_notebook, plain_python, read_notebook, source, try_answer
 
 NOTEBOOK = "02_dcgan_cifar10.ipynb"

@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 from torch import nn
 
 from ganlib import models, steps
-from ganlib.lipschitz import gradient_penalty
+from ganlib.losses import gradient_penalty
 from ganlib.steps import GAN, frozen
 from helpers import exercises, from_notebook, try_answer
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import inversion, latent, models
-from ganlib.checkpoint import record
+from ganlib import models
+from ganlib.latent import inversion
+from ganlib.latent import walks as latent
+from ganlib.runs.checkpoint import record
 from helpers import exercises, from_notebook, plain_python, read_notebook, source, try_answer
 
 NOTEBOOK = "04_dcgan_celeba.ipynb"

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from ganlib import models
-from ganlib.augment import augmented
-from ganlib.imageset import ImageSet
-from ganlib.overfitting import overfitting
+from ganlib.data.augment import augmented
+from ganlib.data.images import ImageSet
+from ganlib.metrics.overfitting import overfitting
 from helpers import noise
 
 

@@ -11,8 +11,9 @@ from test_games import tiny
 from test_resuming import alike
 from test_running import TINY, made, result, resume  # noqa: F401 - a fixture
 
-from ganlib import checkpoint, cli, games, parallel
-from ganlib.data import load
+from ganlib.data.loading import load
+from ganlib.runs import build as games
+from ganlib.runs import checkpoint, cli, parallel
 from ganlib.steps import GAN, rpgan_step
 from ganlib.train import fit
 

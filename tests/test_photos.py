@@ -4,8 +4,8 @@ import tarfile
 import pytest
 from PIL import Image
 
-from ganlib import sources
-from ganlib.data import load
+from ganlib.data import sources
+from ganlib.data.loading import load
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,12 @@ import tyro
 from conftest import small_run
 from PIL import Image
 
-from ganlib import checkpoint, data, features, frames, models, saved
-from ganlib.imageset import ImageSet
-from ganlib.pictures import generate, gif, interpolate
+from ganlib import models
+from ganlib.data import loading as data
+from ganlib.data.images import ImageSet
+from ganlib.metrics import features
+from ganlib.runs import checkpoint, frames, saved
+from ganlib.runs.pictures import generate, gif, interpolate
 from helpers import noise
 
 pytestmark = pytest.mark.usefixtures("quickly")

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import plane, toys
+from ganlib._runtime.device import rng
+from ganlib.data import toys
 from ganlib.losses import minimax_g_loss, non_saturating_g_loss
-from ganlib.runtime import rng
-from ganlib.viz import FAKE_COLOR, REAL_COLOR
+from ganlib.viz import plane
+from ganlib.viz.images import FAKE_COLOR, REAL_COLOR
 
 
 class Slope(nn.Module):

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganlib import folders, prepared
-from ganlib.data import load
+from ganlib.data import cache as prepared
+from ganlib.data import folders
+from ganlib.data.loading import load
 from helpers import ROOT
 
 N = 300

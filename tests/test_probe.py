@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import models, probe, variants
-from ganlib.data import ImageSet, load
+from ganlib import models
+from ganlib import models as variants
+from ganlib.data.loading import ImageSet, load
+from ganlib.metrics import probe
 from helpers import noise
 
 pytestmark = pytest.mark.usefixtures("quickly")

@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from test_train import quick
 
-from ganlib import checkpoint, cli, data, models
-from ganlib.data import ImageSet, load
-from ganlib.inversion import invert
-from ganlib.reconstructing import reconstruct
+from ganlib import models
+from ganlib.data import loading as data
+from ganlib.data.loading import ImageSet, load
+from ganlib.latent.inversion import invert
+from ganlib.runs import checkpoint, cli
+from ganlib.runs.reconstructing import reconstruct
 from ganlib.steps import GAN
 from helpers import noise
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import featurecache, reference
-from ganlib.distances import frechet_distance, inception_score, kernel_distance
-from ganlib.features import extract
-from ganlib.reference import METRICS, floors, look_at_reals, measure
+from ganlib.metrics import featurecache, reference
+from ganlib.metrics.distances import frechet_distance, inception_score, kernel_distance
+from ganlib.metrics.features import extract
+from ganlib.metrics.reference import METRICS, floors, look_at_reals, measure
 
 
 class Means(nn.Module):

@@ -10,11 +10,14 @@ import tyro
 from conftest import small_run
 from PIL import Image
 
-from ganlib import checkpoint, data, models, reports, saved, viz
-from ganlib.imageset import ImageSet
-from ganlib.reports import compare, info
+from ganlib import models
+from ganlib.data import loading as data
+from ganlib.data.images import ImageSet
+from ganlib.runs import checkpoint, reports, saved
+from ganlib.runs.reports import compare, info
 from ganlib.steps import GAN
 from ganlib.train import fit
+from ganlib.viz import images as viz
 from helpers import noise
 
 pytestmark = pytest.mark.usefixtures("quickly")

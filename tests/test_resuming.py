@@ -11,8 +11,9 @@ import torch
 from test_steps import small_gan
 from test_train import quick, same, state
 
-from ganlib import checkpoint, models, resuming
-from ganlib.data import ImageSet
+from ganlib import models
+from ganlib.data.loading import ImageSet
+from ganlib.runs import checkpoint, resuming
 from ganlib.steps import GAN, dcgan_step, minimax_step
 from helpers import ROOT, noise
 

@@ -14,8 +14,10 @@ import torch
 from test_steps import small_gan
 from test_train import quick
 
-from ganlib import checkpoint, durable, frames, resuming, runfolder
-from ganlib.data import ImageSet
+from ganlib._runtime import durable
+from ganlib.data.loading import ImageSet
+from ganlib.runs import checkpoint, frames, resuming
+from ganlib.runs import folder as runfolder
 from ganlib.steps import dcgan_step
 from helpers import noise
 
@@ -181,7 +183,7 @@ def test_a_folder_that_becomes_read_only_is_told_and_training_goes_on(images, tm
     assert quick(gan, images, steps=4, out=tmp_path, checkpoint_every=1).steps == 6
     told = capsys.readouterr().out
     assert told.count("(Permission denied). Training goes on, and the checkpoint of step 2 stays.") == 1
-    assert "Step 6 is not saved" in told and "ganlib.checkpoint.save" in told
+    assert "Step 6 is not saved" in told and "ganlib.runs.checkpoint.save" in told
     assert checkpoint.steps_in(tmp_path) == [2]
 
 

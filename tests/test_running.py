@@ -15,9 +15,11 @@ from PIL import Image
 from test_resuming import alike, content
 
 import ganlib
-from ganlib import board, checkpoint, cli, folders, games, running
-from ganlib.config import Config
-from ganlib.data import load
+from ganlib.data import folders
+from ganlib.data.loading import load
+from ganlib.runs import board, checkpoint, cli, running
+from ganlib.runs import build as games
+from ganlib.runs.config import Config
 from ganlib.steps import dcgan_step
 from ganlib.train import fit, sample
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import runtime
+from ganlib._runtime import device as runtime
 from helpers import ROOT
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ganlib import checkpoint, saved
+from ganlib.runs import checkpoint, saved
 
 
 def spoil(run, step):

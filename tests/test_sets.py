@@ -1,4 +1,4 @@
-from ganlib import celeba, cifar, photos, sets
+from ganlib.data import celeba, cifar, photos, sets
 
 
 def test_the_table_agrees_with_torchvision():

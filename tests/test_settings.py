@@ -8,8 +8,9 @@ import pytest
 import torch
 from test_steps import small_gan
 
-from ganlib import settings, steps
-from ganlib.data import ImageSet
+from ganlib import steps
+from ganlib.data.loading import ImageSet
+from ganlib.runs import settings
 from helpers import noise
 
 ARGUMENTS = {"batch_size": 8, "seed": 0, "steps": 10, "snapshot_at": range(0, 11, 5), "score_at": {3, 1}}

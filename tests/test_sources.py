@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganlib import downloads, shapes, sources
+from ganlib.data import download as downloads
+from ganlib.data import shapes, sources
 from helpers import serve
 
 

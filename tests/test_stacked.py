@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from ganlib.data import load
-from ganlib.imageset import ImageSet
-from ganlib.stacked import MODES, stack, stacked_modes
+from ganlib.data.images import ImageSet
+from ganlib.data.loading import load
+from ganlib.metrics.stacked import MODES, stack, stacked_modes
 
 
 @pytest.fixture(scope="module")

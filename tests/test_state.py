@@ -10,8 +10,9 @@ from safetensors.torch import load, save
 from test_steps import reals, small_gan
 from torch import nn
 
-from ganlib import state, steps
-from ganlib.history import History
+from ganlib import steps
+from ganlib.runs import state
+from ganlib.train import History
 
 OPTIMISERS = {
     "adam": lambda p: torch.optim.Adam(p, 1e-2, betas=(0.5, 0.9), amsgrad=True),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ganlib import models, runtime, steps
+from ganlib import models, steps
+from ganlib._runtime import device as runtime
 from ganlib.steps import GAN
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganlib import portrait, toyfaces
-from ganlib.data import load
-from ganlib.toyfaces import ATTRIBUTES, draw_faces
+from ganlib.data import portrait, toyfaces
+from ganlib.data.loading import load
+from ganlib.data.toyfaces import ATTRIBUTES, draw_faces
 
 SEVERAL = 400
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganlib import toys
+from ganlib.data import toys
 
 SAMPLERS = {
     "ring": toys.ring,

@@ -7,8 +7,10 @@ import pytest
 import torch
 from test_steps import small_gan
 
-from ganlib import checkpoint, models, steps, train, variants
-from ganlib.data import Batches, ImageSet
+from ganlib import models, steps, train
+from ganlib import models as variants
+from ganlib.data.loading import Batches, ImageSet
+from ganlib.runs import checkpoint
 from ganlib.steps import dcgan_step
 from ganlib.train import Diverged, fit
 

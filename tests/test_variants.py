@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import models, variants
+from ganlib import models
+from ganlib import models as variants
 
 
 def kinds(model, kind):

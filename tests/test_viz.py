@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import viz
+from ganlib.viz import images as viz
 from helpers import history, noise
 
 

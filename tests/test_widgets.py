@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ganlib import plane, toys, widgets
+from ganlib.data import toys
 from ganlib.losses import minimax_g_loss, non_saturating_g_loss
 from ganlib.steps import GAN, dcgan_step
+from ganlib.viz import plane
+from ganlib.viz import playground as widgets
 
 TARGETS = {"ring": toys.ring, "moons": toys.two_moons}
 

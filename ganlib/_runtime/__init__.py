@@ -1,0 +1,1 @@
+"""The machine: device, precision, threads, fast kernels, safe files, progress."""

@@ -1,0 +1,58 @@
+"""How long to run: the same notebook takes minutes on a laptop, as long as it deserves on a GPU, seconds in a test."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from ganlib._runtime import device as runtime
+
+# What each profile makes of a full value. Only budgets: never a width, a learning rate or a loss.
+PROFILES = {
+    "full": {"steps": 1.0, "epochs": 1.0, "seconds": 1.0, "n_train": 1.0, "n_samples": 1.0},
+    "cpu": {"steps": 1 / 4, "epochs": 1.0, "seconds": 1.0, "n_train": 1 / 12, "n_samples": 1 / 2},
+    "ci": {"steps": 1 / 500, "epochs": 1 / 10, "seconds": 1 / 60, "n_train": 1 / 200, "n_samples": 1 / 50},
+}
+SMALLEST = {"steps": 4, "epochs": 1, "seconds": 1, "n_train": 256, "n_samples": 128}
+
+
+def profile() -> str:
+    """The profile in force: the environment variable ``GANLIB_PROFILE``, else ``full`` with CUDA and ``cpu`` without.
+
+    Raises:
+        ValueError: if ``GANLIB_PROFILE`` names none.
+    """
+    chosen = os.environ.get("GANLIB_PROFILE") or ("full" if runtime.device().type == "cuda" else "cpu")
+    if chosen not in PROFILES:
+        raise ValueError(f"GANLIB_PROFILE is '{chosen}', but must be one of: {', '.join(PROFILES)}.")
+    return chosen
+
+
+def budget(**full: int) -> SimpleNamespace:
+    """Scale a notebook's budgets to this machine, and print what was chosen and how to choose another.
+
+    Args:
+        **full: the values a GPU runs. ``steps`` (and ``anything_every``, counted in steps), ``epochs``, ``seconds``,
+            ``n_train`` (training images), ``n_samples`` (images scored); all positive whole numbers.
+
+    Returns:
+        namespace with the same names, each a whole number and at most its full value.
+
+    Raises:
+        TypeError: for a name that is not a budget.
+        ValueError: for a value below 1.
+    """
+    chosen = profile()
+    cfg = SimpleNamespace()
+    for name, value in full.items():
+        kind = "steps" if name.endswith("_every") else name
+        if kind not in SMALLEST:
+            raise TypeError(f"'{name}' is not a budget; there are {', '.join(SMALLEST)} and names ending in _every.")
+        if value < 1:
+            raise ValueError(f"{name}={value}, but a budget is at least 1.")
+        least = 1 if name.endswith("_every") else SMALLEST[kind]
+        setattr(cfg, name, min(value, max(least, round(value * PROFILES[chosen][kind]))))
+    others = " or ".join(p for p in PROFILES if p != chosen)
+    print(f"profile {chosen}: " + ", ".join(f"{k} {v:,}" for k, v in vars(cfg).items()))
+    print(f"(another: set the environment variable GANLIB_PROFILE to {others} before the first cell)")
+    return cfg
