@@ -5,14 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# Which notebooks `make notebooks` and `make test` take, and what else to pass to JupyterLab or to the benchmark.
+# Which notebooks `make notebooks` and `make test` take, and what else to pass to JupyterLab, pytest and so on.
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 ARGS      ?=
 
 .DEFAULT_GOAL := help
 # Training uses every core: two targets at a time would only slow each other down.
 .NOTPARALLEL:
-.PHONY: help demo test lint unit nbval lab bench notebooks format repo clean
+.PHONY: help demo test lint unit slow nbval mutants lab bench notebooks format repo clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,14 +20,20 @@ help:  ## list these targets
 demo: $(STAMP)  ## train a GAN on handwritten digits; pictures, GIF and score go to runs/demo/
 	@$(BIN)/python examples/demo.py $(ARGS)
 
-test: lint unit nbval  ## lint, unit tests, and every notebook run as a test
+test: lint unit slow nbval  ## lint, unit tests, the slow ones too, and every notebook run as a test
 
 lint: $(STAMP)  ## ruff, on the code and the notebooks
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
-unit: $(STAMP)  ## the unit tests alone
-	$(BIN)/python -m pytest
+# One process a core with one thread each: the networks of tests are too small for more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+unit: $(STAMP)  ## the unit tests that are quick; ARGS="tests/test_losses.py" for some of them
+	$(PYTEST) -m "not slow" $(ARGS)
+
+slow: $(STAMP)  ## the slow tests: runs killed at random moments, and the like
+	$(PYTEST) -m slow $(ARGS)
 
 # nbval runs each notebook's cells as they stand; the profile cuts the budgets to seconds.
 nbval: $(STAMP)  ## run every notebook with tiny budgets and compare its checked outputs
@@ -37,6 +43,13 @@ else
 	GANLIB_PROFILE=ci GANLIB_DOWNLOAD=0 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	    --nbval-cell-timeout=300 $(NOTEBOOKS)
 endif
+
+# [tool.mutmut] in pyproject.toml says which modules and which tests. What was tried is remembered in mutants/.
+mutants: $(STAMP)  ## break the core a line at a time: do the tests notice? ARGS="ganlib.losses*" for one module
+	@$(BIN)/python -c "import mutmut" 2>/dev/null || $(BIN)/python -m pip install -e '.[dev,mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run $(ARGS)
+	@$(BIN)/python -m mutmut results
+	@$(BIN)/python -m mutmut export-cicd-stats
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks (its kernel "Python 3" is this environment)
 	$(BIN)/python -m jupyterlab notebooks $(ARGS)
@@ -62,7 +75,7 @@ repo:  ## OWNER=... REPO=...: point every badge and install line to your fork
 	@$(PYTHON) scripts/set_repository.py $(if $(OWNER)$(REPO),"$(OWNER)/$(REPO)")
 
 clean:  ## remove the environment and the caches; runs and image sets stay
-	rm -rf $(VENV) build .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build mutants .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are intact or not there."""
 
 import errno
 
@@ -7,48 +7,43 @@ import pytest
 from ganlib._runtime import durable
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def failing(number):
+    def fail(*_):
+        raise OSError(number, "no")
+
+    return fail
+
+
+@pytest.mark.parametrize("culprit", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, culprit):
     durable.write(tmp_path / "a.json", b"old")
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for culprit in ("fsync", "replace"):
-        with monkeypatch.context() as patched:
-            patched.setattr(durable.os, culprit, full)
-            with pytest.raises(OSError, match="No space left"):
-                durable.write(tmp_path / "a.json", b"new")
-        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-        assert (tmp_path / "a.json").read_bytes() == b"old"
+    with monkeypatch.context() as patched:
+        patched.setattr(durable.os, culprit, failing(errno.ENOSPC))
+        with pytest.raises(OSError):
+            durable.write(tmp_path / "a.json", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_bytes() == b"old"
     durable.write(tmp_path / "a.json", b"new")
     assert (tmp_path / "a.json").read_bytes() == b"new"
 
 
-def test_a_drive_that_cannot_sync_is_written_to_all_the_same(tmp_path, monkeypatch):
-    def cannot(_):
-        raise OSError(errno.EINVAL, "Invalid argument")
-
-    monkeypatch.setattr(durable.os, "fsync", cannot)
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_the_name_after(tmp_path, monkeypatch):
+    done, replace = [], durable.os.replace
+    monkeypatch.setattr(durable.os, "fsync", lambda file: done.append("sync"))
+    monkeypatch.setattr(durable.os, "replace", lambda a, b: (done.append("name"), replace(a, b)))
     durable.write(tmp_path / "a", b"1")
-    durable.sync_folder(tmp_path)
+    assert done == ["sync", "name", "sync"]
+
+
+def test_a_drive_that_cannot_sync_is_written_to_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable.os, "fsync", failing(errno.EINVAL))
+    durable.write(tmp_path / "a", b"1")
     assert (tmp_path / "a").read_bytes() == b"1"
 
 
-def test_a_folder_replaces_the_one_of_its_name(tmp_path):
-    for text in ("old", "new"):
-        made = durable.temporary_name(tmp_path / "step-000001")
-        made.mkdir()
-        (made / text).write_text(text)
-        durable.rename_folder(made, tmp_path / "step-000001")
-        assert [path.name for path in tmp_path.rglob("*")] == ["step-000001", text]
-
-
-def test_cleaning_takes_what_is_half_made_and_nothing_else(tmp_path):
-    (tmp_path / ".step-000004.tmp-123").mkdir()
-    (tmp_path / ".step-000004.tmp-123" / "generator.safetensors").write_bytes(b"half")
-    (tmp_path / ".config.json.tmp-9").write_text("{")
-    for kept in (".hidden", "notes.tmp-9", ".cache.tmp-x"):
-        (tmp_path / kept).write_text("")
+def test_cleaning_takes_what_is_half_written_and_nothing_else(tmp_path):
+    for name in (".config.json.tmp-9", ".a.tmp-123", ".hidden", "notes.tmp-9", ".cache.tmp-x"):
+        (tmp_path / name).write_text("{")
     durable.clean(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".hidden", "notes.tmp-9", ".cache.tmp-x"}
     durable.clean(tmp_path / "not there")

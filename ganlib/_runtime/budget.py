@@ -1,4 +1,4 @@
-"""How long to run: the same notebook takes minutes on a laptop, as long as it deserves on a GPU, seconds in a test."""
+"""How long to run: a notebook takes minutes on a laptop, as long as it deserves on a GPU, and seconds in a test."""
 
 from __future__ import annotations
 
@@ -16,33 +16,21 @@ PROFILES = {
 SMALLEST = {"steps": 4, "epochs": 1, "seconds": 1, "n_train": 256, "n_samples": 128}
 
 
-def profile() -> str:
-    """The profile in force: the environment variable ``GANLIB_PROFILE``, else ``full`` with CUDA and ``cpu`` without.
+def budget(**full: int) -> SimpleNamespace:
+    """Scale a notebook's budgets to this machine; print what was chosen and how to choose another.
 
-    Raises:
-        ValueError: if ``GANLIB_PROFILE`` names none.
+    The profile is that of ``GANLIB_PROFILE``, by default ``full`` with CUDA and ``cpu`` without.
+
+    Args:
+        **full: what a GPU runs: ``steps`` (and ``anything_every``, counted in steps), ``epochs``, ``seconds``,
+            ``n_train`` (training images), ``n_samples`` (images scored); whole numbers from 1 on.
+
+    Returns:
+        the same names, each with a whole number that is at most the full one.
     """
     chosen = os.environ.get("GANLIB_PROFILE") or ("full" if runtime.device().type == "cuda" else "cpu")
     if chosen not in PROFILES:
         raise ValueError(f"GANLIB_PROFILE is '{chosen}', but must be one of: {', '.join(PROFILES)}.")
-    return chosen
-
-
-def budget(**full: int) -> SimpleNamespace:
-    """Scale a notebook's budgets to this machine, and print what was chosen and how to choose another.
-
-    Args:
-        **full: the values a GPU runs. ``steps`` (and ``anything_every``, counted in steps), ``epochs``, ``seconds``,
-            ``n_train`` (training images), ``n_samples`` (images scored); all positive whole numbers.
-
-    Returns:
-        namespace with the same names, each a whole number and at most its full value.
-
-    Raises:
-        TypeError: for a name that is not a budget.
-        ValueError: for a value below 1.
-    """
-    chosen = profile()
     cfg = SimpleNamespace()
     for name, value in full.items():
         kind = "steps" if name.endswith("_every") else name

@@ -1,13 +1,8 @@
-"""Other ways to the same numbers, which are faster for large networks on a CPU; what each gains is in
-benchmarks/README.md.
+"""Other ways to the same numbers, faster for large networks on a CPU: benchmarks/README.md has the gains.
 
-**Convolutions of small maps as products of matrices.** A convolution is the product of two matrices: of the patches
-that its kernel sees, one in each row, and of its weights. oneDNN does not lay the patches out, which saves memory; but
-where maps of hundreds of channels are a few pixels large it reaches a small part of what a plain product does.
-
-**The bias of a transposed convolution** is added after it: oneDNN takes longer for its gradient than for all others.
-
-**Dropout** draws its mask as whole numbers below the rate, four at a time: PyTorch draws a yes or no for each.
+Convolutions of small maps become one product of matrices, the patches that a kernel sees times its weights: oneDNN is
+slow where maps of hundreds of channels are a few pixels large. The bias of a transposed convolution is added after it:
+oneDNN's gradient of it is slow. Dropout draws its mask as whole numbers, four at a time, not one yes or no for each.
 """
 
 from __future__ import annotations
@@ -25,28 +20,22 @@ LARGE_NETWORK = 2_000_000  # parameters of both players, below which all this co
 
 
 class FasterKernels(TorchFunctionMode):
-    """Inside the block, what this module has another way for takes that way.
-
-    It takes hold of PyTorch's functions wherever they are called, so networks stay as they are written. Under autocast
-    the results have its precision, as they would otherwise. They can be differentiated twice.
-    """
+    """Inside the block the functions in ``INSTEAD`` take their other way, wherever a network calls them."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """``func``, or what takes its place."""
         other = INSTEAD.get(func)
         found = other(*args, **(kwargs or {})) if other else None
         return func(*args, **(kwargs or {})) if found is None else found
 
 
 def faster_kernels(where: torch.device, n_parameters: int) -> contextlib.AbstractContextManager:
-    """:class:`FasterKernels` for players of so many parameters together, if they are large and ``where`` is a CPU; no
-    context at all for others."""
+    """:class:`FasterKernels` on a CPU for players of so many parameters together, if they are large."""
     large = where.type == "cpu" and n_parameters >= LARGE_NETWORK
     return FasterKernels() if large else contextlib.nullcontext()
 
 
 def conv2d(input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor | None:
-    """:func:`torch.conv2d` of ``input`` [B, C, H, W] as a product; None where that is not the faster way."""
+    """:func:`torch.conv2d` as a product; None where that is not the faster way."""
     step, pad = _alike(stride, padding)
     if not _plain(input, weight, step, pad, dilation, groups) or input.shape[1] != weight.shape[1]:
         return None
@@ -62,8 +51,7 @@ def conv2d(input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilati
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ) -> Tensor | None:
-    """:func:`torch.conv_transpose2d` of ``input`` [B, C, H, W] as a product where that is the faster way, else with its
-    bias added afterwards; None where neither helps."""
+    """:func:`torch.conv_transpose2d` as a product, or with its bias added afterwards; None where neither helps."""
     step, pad, more = _alike(stride, padding, output_padding)
     plain = _plain(input, weight, step, pad, dilation, groups) and more is not None and input.shape[1] == len(weight)
     if plain and 0 < input.shape[2] * input.shape[3] <= MOST_PLACES:
@@ -80,8 +68,7 @@ def conv_transpose2d(
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor | None:
-    """:func:`torch.nn.functional.dropout` of ``input``, any shape, with another mask of the same kind; None where there
-    is nothing to draw, and for rates too near to 0 or 1 for sixteen bits."""
+    """Dropout with another mask; None where nothing is drawn, and for rates too near 0 or 1 for sixteen bits."""
     if not training or inplace or not 0.01 <= p <= 0.99:
         return None
     # Sixteen random bits for each number, four numbers from each draw: the rate is p to within 1/131,072.
@@ -104,11 +91,7 @@ class _Patches(torch.autograd.Function):
         n, c, height, width = x.shape
         h, w = (_places(side, k, step, pad) for side in (height, width))
         x = x.permute(0, 2, 3, 1)
-        if pad:
-            padded = x.new_zeros(n, height + 2 * pad, width + 2 * pad, c)
-            padded[:, pad : pad + height, pad : pad + width] = x
-            x = padded
-        x = x.contiguous()
+        x = (F.pad(x, (0, 0, pad, pad, pad, pad)) if pad else x).contiguous()
         # A row of a patch, k pixels of all channels, is one piece of memory.
         a, b, pixel, _ = x.stride()
         return x.as_strided((n, h, w, k, k * c), (a, step * b, step * pixel, b, 1)).reshape(n * h * w, k * k * c)
@@ -147,13 +130,12 @@ def _places(side: int, k: int, step: int, pad: int) -> int:
 
 
 def _alike(*pairs) -> list[int | None]:
-    """Of each setting the number, if it is the same along both sides; None if it is not, or a word."""
+    """Of each setting the number that holds along both sides; None for unlike sides, and for a word."""
     return [p if isinstance(p, int) else p[0] if not isinstance(p, str) and len(set(p)) == 1 else None for p in pairs]
 
 
 def _plain(x: Tensor, weight: Tensor, step, pad, dilation, groups) -> bool:
-    """Whether this is a convolution of one group on a batch of maps, its kernel square, without holes, and a multiple
-    of the stride."""
+    """Whether it is one group on a batch of maps, without holes, its kernel square and a multiple of the stride."""
     if x.ndim != 4 or weight.ndim != 4 or None in (step, pad) or groups != 1 or _alike(dilation) != [1]:
         return False
     return weight.shape[2] == weight.shape[3] and weight.shape[2] % step == 0

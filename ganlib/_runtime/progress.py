@@ -1,4 +1,4 @@
-"""Between a run and the person watching it: the progress bar and the stop button."""
+"""Between a run and the person who watches it: the progress bar and the stop button."""
 
 from __future__ import annotations
 
@@ -13,39 +13,108 @@ from tqdm import tqdm
 
 @contextlib.contextmanager
 def interrupts():
-    """A list that is empty until Ctrl-C (or a notebook's stop button) is pressed; a second press raises.
+    """A list that stays empty until Ctrl-C or a notebook's stop button is pressed; a second press raises.
 
-    So a step is always finished, and what is saved after it is a state that an uninterrupted run has, too.
+    So the step under way is finished, and what is saved after it is a state that an uninterrupted run has, too.
     """
     pressed: list[bool] = []
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
-        yield pressed
-        return
 
     def note(*_):
         if pressed:
             raise KeyboardInterrupt
         pressed.append(True)
 
-    before = signal.signal(signal.SIGINT, note)
+    in_main = threading.current_thread() is threading.main_thread()  # signals reach no other thread
+    before = signal.signal(signal.SIGINT, note) if in_main else None
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+
+
+class Bar:
+    """A watcher for ``fit``: a bar in a terminal, one line that is rewritten in a notebook."""
+
+    _bar: tqdm | None = None
+
+    def __call__(self, history) -> None:
+        """Show how far ``history`` is; the bar opens at the first call, and closes when it no longer runs."""
+        if self._bar is None:
+            if not history.running:
+                return
+            how = dict(total=expected_steps(history), unit="step", file=_output(), mininterval=0.5)
+            self._bar = tqdm(initial=history.steps, **how)
+        self._bar.total = expected_steps(history)
+        self._bar.set_postfix(shown_numbers(history), refresh=False)
+        self._bar.update(history.steps - self._bar.n)
+        if not history.running:
+            self._bar.close()
+            self._bar = None
+
+
+class Lines(Bar):
+    """A watcher for ``fit``: plain lines where the output is no terminal and no notebook, such as a batch job's log.
+
+    There is one every ``every`` steps and one at the end, with the rate and the time left.
+    """
+
+    def __init__(self, every: int = 100):
+        self.every = every
+        self._start: tuple[int, float] | None = None  # steps before the first call, and when they were made
+        self._told = 0
+
+    def __call__(self, history) -> None:
+        """Print a line where one is due."""
+        if _in_notebook() or sys.stderr.isatty():
+            super().__call__(history)
+            return
+        now, steps = time.perf_counter(), history.steps
+        if self._start is None:
+            if not history.running:
+                return
+            self._start = self._told, _ = max(0, steps - 1), now - history.seconds / max(1, steps)
+        if steps > self._told and (not history.running or steps // self.every > self._told // self.every):
+            rate = (steps - self._start[0]) / max(1e-9, now - self._start[1])
+            total, numbers = expected_steps(history), [f"{k} {v}" for k, v in shown_numbers(history).items()]
+            left = tqdm.format_interval(max(0, total - steps) / rate)
+            line = [f"step {steps:,} of {total:,}", f"{rate:.3g} a second", f"{left} left", *numbers]
+            print(" · ".join(line), flush=True)
+            self._told = steps
+        if not history.running:
+            self._start = None
+
+
+def expected_steps(history) -> int | None:
+    """At which step a run will end: with a time limit, as its rate so far lets expect; None before its first step."""
+    if history.limit is None or not history.steps:
+        return history.total
+    left = max(0.0, history.limit - (history.seconds - history.seconds_before))
+    end = history.steps + round(left * history.steps / max(1e-9, history.seconds))
+    return end if history.total is None else min(end, history.total)
+
+
+def shown_numbers(history) -> dict[str, str]:
+    """The last losses and the first number of the last score, as text."""
+    numbers = {name: values[-1] for name, values in history.losses.items() if values}
+    if history.scores:
+        numbers |= dict(list(history.scores[-1][1].items())[:1])
+    return {name: f"{value:.3g}" for name, value in numbers.items()}
+
+
+def bar(total: int | None, what: str, unit: str, start: int = 0, scaled: bool = False, show: bool = True) -> tqdm:
+    """A bar for work that may take long: it appears after a second and goes when done; ``scaled`` writes 1.4G."""
+    how = dict(file=_output(), delay=1, mininterval=0.5, leave=False, disable=not show)
+    return tqdm(total=total, initial=start, desc=what, unit=unit, unit_scale=scaled, **how)
 
 
 class _NotebookLine:
-    """A file for tqdm that rewrites one line of a notebook cell's output.
-
-    Written to stderr a bar would be kept in the notebook as an error stream; as a widget, frozen at 0%.
-    """
+    """A file for tqdm that rewrites one line of a cell's output: stderr and widgets leave residue in a notebook."""
 
     encoding = "utf-8"  # tells tqdm that it may draw a smooth bar
-
     handle = None  # a bar that never shows leaves no output
 
     def write(self, text: str) -> None:
-        """Show ``text``, the bar's new state."""
         from IPython.display import display
 
         line = text.strip("\r\n ")
@@ -55,81 +124,13 @@ class _NotebookLine:
             self.handle = display({"text/plain": line}, raw=True, display_id=True)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        pass
 
 
-class Lines:
-    """Plain lines in a bar's place: one every so many steps, and one at the last, with the rate and the time left.
-
-    Attributes:
-        total: steps that there will be.
-        n: steps made.
-    """
-
-    def __init__(self, total: int, initial: int, every: int):
-        self.total, self.n, self.every = total, initial, every
-        self._values: dict[str, str] = {}
-        self._begun, self._first, self._told = time.perf_counter(), initial, initial
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._told < self.n:
-            self._tell()
-
-    def set_postfix(self, values: dict[str, str], refresh: bool = False) -> None:
-        """Note what the next line is to show besides."""
-        self._values = values
-
-    def update(self) -> None:
-        """A step was made."""
-        self.n += 1
-        if self.n % self.every == 0:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._told = self.n
-        rate = (self.n - self._first) / max(1e-9, time.perf_counter() - self._begun)
-        left = tqdm.format_interval(max(0, self.total - self.n) / rate)
-        told = [f"step {self.n:,} of {self.total:,}", f"{rate:.3g} a second", f"{left} left"]
-        print(" · ".join([*told, *(f"{name} {value}" for name, value in self._values.items())]), flush=True)
-
-
-def bar_file(progress: bool):
-    """Where a progress bar goes: a line of its own in a notebook, stderr elsewhere."""
-    return _NotebookLine() if progress and _in_notebook() else sys.stderr
-
-
-def steps_bar(progress: bool, total: int, initial: int, print_every: int | None) -> tqdm | Lines:
-    """What shows how far a run is: a line that is rewritten in a notebook, a bar on stderr elsewhere.
-
-    Args:
-        progress: whether to show anything.
-        total, initial: steps that there will be, and that were made before.
-        print_every: steps between two plain lines, where neither a notebook nor a terminal is there to show a bar; None
-            for a bar all the same.
-    """
-    if progress and print_every and not _in_notebook() and not sys.stderr.isatty():
-        return Lines(total, initial, print_every)
-    shown = dict(file=bar_file(progress), disable=not progress, mininterval=0.5)
-    return tqdm(total=total, initial=initial, unit="step", **shown)
+def _output():
+    return _NotebookLine() if _in_notebook() else sys.stderr
 
 
 def _in_notebook() -> bool:
     kernel = sys.modules.get("ipykernel.kernelapp")
     return bool(kernel and kernel.IPKernelApp.initialized())
-
-
-def bar(total: int | None, what: str, unit: str, start: int = 0, scaled: bool = False) -> tqdm:
-    """A bar for work that may take long: it appears after a second, and goes when the work is done.
-
-    Args:
-        total: how much there is to do; None if nobody knows.
-        what: a word or two in front of it.
-        unit: of ``total``.
-        start: how much of it was done earlier.
-        scaled: write 1.4G for 1,400,000,000.
-    """
-    shown = dict(file=bar_file(True), delay=1, mininterval=0.5, leave=False)
-    return tqdm(total=total, initial=start, desc=what, unit=unit, unit_scale=scaled, **shown)
