@@ -16,7 +16,8 @@ _HOMES = {
     **dict.fromkeys(("Diverged", "History", "fit", "sample"), "ganlib.train"),
     **dict.fromkeys(("ImageSet", "load"), "ganlib.data"),
     "budget": "ganlib._runtime.budget",
-    "rng": "ganlib._runtime.device",
+    "rng": "ganlib._runtime.randomness",
+    "Run": "ganlib.runs.folder",
 }
 _ROOMS = ("data", "latent", "losses", "metrics", "models", "runs", "steps", "train", "viz")
 
@@ -34,14 +35,14 @@ logging.getLogger("ganlib").propagate = False  # Colab's root logger would print
 
 
 def main(*, preset=None, **settings):
-    """Train a GAN, or resume a run, as ``ganlib train`` does: see :func:`ganlib.runs.running.run`.
+    """Train a GAN, or resume a run, as ``ganlib train`` does: see :func:`ganlib.runs.training.train`.
 
     ``ganlib.main(dataset="mnist", epochs=10, loss="wgan-gp", out="runs/mine")``; after an interruption
     ``ganlib.main(resume_path="runs/mine")``. The settings are those of :class:`ganlib.runs.config.Config`.
     """
-    from ganlib.runs.running import run
+    from ganlib.runs.training import train
 
-    return run(preset=preset, **settings)
+    return train(preset=preset, **settings)
 
 
 def __getattr__(name):

@@ -1,14 +1,14 @@
-"""The losses of the game as pure functions on logits, in pairs: one for the discriminator, one for the generator.
+"""The losses of the game, in pairs; penalties on gradients; clipping of weights.
 
-A logit ``x`` is the discriminator's output before the sigmoid: ``D = sigmoid(x)``. Two identities turn the paper's
-logarithms into functions that neither overflow nor lose digits at ``x = ±100``:
+A logit x is the discriminator's output before the sigmoid: D = sigmoid(x). Two identities turn the paper's logarithms
+into functions that neither overflow nor lose digits at x = ±100:
 
     -log D       = softplus(-x)
     -log (1 - D) = softplus(x)
 
-Every function takes ``real_logits`` (if it needs them) before ``fake_logits``, tensors of any shape (usually ``[B]``),
-and returns a scalar in nats to be **minimised**. Logits are cast to float32 first: under autocast softplus and mean
-would stay in bfloat16, which has three significant digits.
+Every loss takes the logits of real images (if it needs them) before those of generated images, tensors of any shape
+(usually [B]), and returns a scalar to be **minimised**: in nats where it has a logarithm, else in units of the output.
+Half-precision logits are cast to float32 first: softplus and mean would stay in bfloat16, which has three digits.
 """
 
 from __future__ import annotations
@@ -20,22 +20,15 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 
-def _full(logits: Tensor) -> Tensor:
-    """Half-precision logits as float32; float32 and float64 as they are."""
-    return logits if logits.dtype.itemsize >= 4 else logits.float()
+def _full(numbers: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return numbers if numbers.dtype.itemsize >= 4 else numbers.float()
 
 
 def minimax_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The discriminator's side of the minimax game: ``-E[log D(x)] - E[log(1 - D(G(z)))]``.
+    """The discriminator's minimax loss: ``-E[log D(x)] - E[log(1 - D(G(z)))]``, >= 0.
 
     At logit 0 everywhere it is ``2 log 2 = 1.386``, which is also its value at the game's equilibrium.
-
-    Args:
-        real_logits: [B] logits of real images.
-        fake_logits: [B] logits of generated images.
-
-    Returns:
-        scalar, nats, >= 0.
 
     Source: Goodfellow et al. 2014, arXiv:1406.2661, eq. (1) with its sign turned.
     """
@@ -43,16 +36,10 @@ def minimax_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def minimax_g_loss(fake_logits: Tensor) -> Tensor:
-    """The generator's side of the minimax game, *saturating*: ``E[log(1 - D(G(z)))]``.
+    """The generator's minimax loss, *saturating*: ``E[log(1 - D(G(z)))]``, <= 0.
 
     Its gradient with respect to a logit is ``-D(G(z))``: it vanishes just where the discriminator is sure that the
     sample is fake. At logit 0 the loss is ``-log 2 = -0.693``.
-
-    Args:
-        fake_logits: [B] logits of generated images.
-
-    Returns:
-        scalar, nats, <= 0.
 
     Source: Goodfellow et al. 2014, arXiv:1406.2661, eq. (1) and Algorithm 1.
     """
@@ -64,37 +51,24 @@ non_saturating_d_loss = minimax_d_loss
 
 
 def non_saturating_g_loss(fake_logits: Tensor) -> Tensor:
-    """The generator maximises ``log D(G(z))`` instead: ``-E[log D(G(z))]``.
+    """The generator maximises ``log D(G(z))`` instead: ``-E[log D(G(z))]``, >= 0.
 
     Its gradient with respect to a logit is ``-(1 - D(G(z)))``: largest where the discriminator is sure that the sample
     is fake. The fixed point of the game is the same. At logit 0 the loss is ``log 2 = 0.693``.
-
-    Args:
-        fake_logits: [B] logits of generated images.
-
-    Returns:
-        scalar, nats, >= 0.
 
     Source: Goodfellow et al. 2014, arXiv:1406.2661, section 3, last paragraph.
     """
     return softplus(-_full(fake_logits)).mean()
 
 
-# The pairs below take scores of any real size; only with a Wasserstein loss is the network that gives them a critic.
+# A Wasserstein loss takes scores f of any real size, and the network that gives them is a critic.
 
 
 def wasserstein_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """The critic's side of the Wasserstein game: ``E[f(G(z))] - E[f(x)]``.
+    """The critic's side of the Wasserstein game: ``E[f(G(z))] - E[f(x)]``, unbounded.
 
-    Its negative is the critic's estimate of K times the earth mover's distance between fakes and reals, if the critic
-    is K-Lipschitz; without such a bound (see :mod:`ganlib.losses`) it means nothing.
-
-    Args:
-        real_scores: [B] scores of real images.
-        fake_scores: [B] scores of generated images.
-
-    Returns:
-        scalar, in units of the score; unbounded.
+    If the critic is K-Lipschitz (:func:`clip_weights`, :func:`gradient_penalty`), the negative of this loss is its
+    estimate of K times the earth mover's distance between fakes and reals; else it means nothing.
 
     Source: Arjovsky et al. 2017, arXiv:1701.07875, eq. (3) and Algorithm 1, with the sign turned.
     """
@@ -102,15 +76,10 @@ def wasserstein_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 
 
 def wasserstein_g_loss(fake_scores: Tensor) -> Tensor:
-    """The generator's side of the Wasserstein game: ``-E[f(G(z))]``.
+    """The generator's side of the Wasserstein game: ``-E[f(G(z))]``, unbounded.
 
-    Its gradient with respect to a score is -1 whatever the score: it never saturates.
-
-    Args:
-        fake_scores: [B] scores of generated images.
-
-    Returns:
-        scalar, in units of the score; unbounded, and comparable between two steps only as far as the critic is.
+    Its gradient with respect to a score is -1 whatever the score: it never saturates. Two values can be compared only
+    as far as their critics can.
 
     Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1, line 10.
     """
@@ -118,17 +87,10 @@ def wasserstein_g_loss(fake_scores: Tensor) -> Tensor:
 
 
 def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The discriminator's side of the hinge game: ``E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]``, D the raw output.
+    """The discriminator's hinge loss: ``E[max(0, 1 - x)] + E[max(0, 1 + y)]``, >= 0.
 
-    At 0 everywhere it is 2. A real beyond +1 and a fake beyond -1 are right enough and pull no more. It is no
-    Wasserstein loss, although both have the same generator's side.
-
-    Args:
-        real_logits: [B] outputs for real images.
-        fake_logits: [B] outputs for generated images.
-
-    Returns:
-        scalar, >= 0.
+    Here x and y are the raw outputs for reals and fakes. At 0 everywhere it is 2. A real beyond +1 and a fake beyond -1
+    are right enough and pull no more. It is no Wasserstein loss, although the generator's side is the same.
 
     Source: Lim & Ye 2017, arXiv:1705.02894, and Miyato et al. 2018, arXiv:1802.05957, eq. (16).
     """
@@ -140,59 +102,25 @@ hinge_g_loss = wasserstein_g_loss
 
 
 def relativistic_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The discriminator's side of the relativistic pairing game (RpGAN): ``E[softplus(-(D(x) - D(G(z))))]``.
+    """The discriminator's relativistic pairing loss: ``E[softplus(-(x - y))]``, >= 0.
 
-    Each real is paired with one fake, and only the difference counts: the discriminator says which of the two is the
-    real one. At equal logits it is ``log 2``.
-
-    Args:
-        real_logits: [B] logits of real images.
-        fake_logits: [B] logits of generated images, the i-th the partner of the i-th real.
-
-    Returns:
-        scalar, nats, >= 0.
-
-    Raises:
-        ValueError: if there are not as many of both.
+    The i-th real, of logit x, is paired with the i-th fake, of logit y: the discriminator says which of the two is the
+    real one, and only the difference counts. At equal logits it is ``log 2``. A ValueError if the shapes differ.
 
     Source: Jolicoeur-Martineau 2018, arXiv:1807.00734 (RSGAN); Huang et al. 2024 (R3GAN), arXiv:2501.05441, eq. (2).
     """
-    if real_logits.shape != fake_logits.shape:
-        raise ValueError(
-            f"The relativistic loss pairs each real with a fake, but there are {list(real_logits.shape)} real and "
-            f"{list(fake_logits.shape)} fake logits; draw as many fakes as reals."
-        )
-    return softplus(-(_full(real_logits) - _full(fake_logits))).mean()
+    _check_pairs(real_logits, fake_logits)
+    return softplus(_full(fake_logits) - _full(real_logits)).mean()
 
 
 def relativistic_g_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The generator's side of the relativistic pairing game: ``E[softplus(-(D(G(z)) - D(x)))]``, the roles exchanged.
-
-    Args:
-        real_logits: [B] logits of real images.
-        fake_logits: [B] logits of generated images, the i-th the partner of the i-th real.
-
-    Returns:
-        scalar, nats, >= 0; ``log 2`` at equal logits.
-
-    Raises:
-        ValueError: if there are not as many of both.
-
-    Source: as :func:`relativistic_d_loss`.
-    """
+    """The generator's relativistic pairing loss: the same with the roles exchanged."""
     return relativistic_d_loss(fake_logits, real_logits)
-
-
-BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, clip_value: float) -> None:
-    """Clamp every parameter of ``critic`` to [-clip_value, clip_value], in place.
-
-    Args:
-        critic: any network; its buffers stay.
-        clip_value: the bound c, above 0.
+    """Clamp each parameter of ``critic`` (no buffer) to [-clip_value, clip_value].
 
     Raises:
         ValueError: if ``clip_value`` is not above 0.
@@ -205,28 +133,21 @@ def clip_weights(critic: nn.Module, clip_value: float) -> None:
 
 
 def check_clip_value(clip_value: float) -> None:
-    """See that weights can be clipped to [-clip_value, clip_value].
-
-    Raises:
-        ValueError: if ``clip_value`` is not above 0.
-    """
+    """Raise a ValueError if weights cannot be clipped to [-clip_value, clip_value]."""
     if not clip_value > 0:
-        raise ValueError(
-            f"clip_value={clip_value}, but weights are clipped to [-clip_value, clip_value]: it must be above 0, and "
-            "0.01 is the paper's."
-        )
+        raise ValueError(f"clip_value={clip_value}, but the bound of the weights must be above 0; the paper has 0.01.")
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
-    """How far the gradient's length is from 1 between reals and fakes: ``E[(|∇f(x̂)|₂ - 1)²]``.
+    """How far the gradient's length between reals and fakes is from 1, squared.
 
-    ``x̂ = ε x + (1 - ε) G(z)`` with a fresh ε ~ U[0, 1] for each example. Two-sided: slopes below 1 cost as well. The
-    norm is of each example's whole gradient, over all its pixels.
+    It is ``E[(|∇f(x̂)|₂ - 1)²]`` at ``x̂ = ε x + (1 - ε) G(z)`` with a fresh ε ~ U[0, 1] for each example. Two-sided:
+    slopes below 1 cost as well. The norm is of each example's whole gradient, over all its pixels.
 
     Args:
-        critic: network [B, ...] -> scores [B].
+        critic: network [B, ...] -> scores [B]; if it has BatchNorm, there is a warning.
         real, fake: [B, ...] alike, such as [B, C, H, W]; neither gets a gradient.
-        rng: random generator on the CPU that ε is drawn from.
+        rng: random generator on the CPU, from which ε is drawn.
 
     Returns:
         scalar, >= 0, to be weighted (10 in the paper) and added to the critic's loss; differentiable by its weights.
@@ -234,35 +155,24 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.G
     Raises:
         ValueError: if ``real`` and ``fake`` differ in shape.
 
-    Warns:
-        UserWarning: if the critic has BatchNorm.
-
     Source: Gulrajani et al. 2017, arXiv:1704.00028, eq. (3) and section 4.
     """
-    if real.shape != fake.shape:
-        raise ValueError(
-            f"The penalty is taken between pairs of a real and a fake, but they are {list(real.shape)} and "
-            f"{list(fake.shape)}; draw as many fakes as reals, of the same size."
-        )
+    _check_pairs(real, fake)
     epsilon = torch.rand(len(real), *[1] * (real.ndim - 1), generator=rng).to(real.device)
-    between = epsilon * real.detach() + (1 - epsilon) * fake.detach()
-    return (_input_gradients(critic, between).norm(dim=1) - 1).square().mean()
+    return (_input_gradients(critic, epsilon * real + (1 - epsilon) * fake).norm(dim=1) - 1).square().mean()
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor, *, batch_norm: bool = False) -> Tensor:
-    """Half the squared length of the gradient at the reals: ``E[|∇D(x)|²] / 2``, to be weighted with γ.
+    """Half the squared length of the gradient at the reals: ``E[|∇D(x)|²] / 2``.
 
     Args:
-        discriminator: network [B, ...] -> logits [B].
-        real: [B, ...].
-        batch_norm: whether the discriminator may have BatchNorm. What is penalised then is how all scores of a batch
-            together change with each example: no longer the paper's bound, but steepness all the same.
+        discriminator: network [B, ...] -> logits [B]; if it has BatchNorm, there is a warning.
+        real: [B, ...], such as [B, C, H, W]; it gets no gradient.
+        batch_norm: whether BatchNorm is meant, and no warning wanted. What is penalised then is how all logits of a
+            batch together change with each example: no longer the paper's bound, but steepness all the same.
 
     Returns:
-        scalar, >= 0, differentiable by the discriminator's weights.
-
-    Warns:
-        UserWarning: if the discriminator has BatchNorm, and ``batch_norm`` is False.
+        scalar, >= 0, to be weighted with γ; differentiable by the discriminator's weights.
 
     Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9).
     """
@@ -270,29 +180,30 @@ def r1_penalty(discriminator: nn.Module, real: Tensor, *, batch_norm: bool = Fal
 
 
 def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
-    """The same at the fakes: ``E[|∇D(G(z))|²] / 2``.
-
-    Args:
-        discriminator: network [B, ...] -> logits [B].
-        fake: [B, ...].
-
-    Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (10).
-    """
+    """As :func:`r1_penalty` at the fakes [B, ...]: Mescheder et al. 2018, eq. (10)."""
     return r1_penalty(discriminator, fake)
 
 
 def _input_gradients(critic: nn.Module, points: Tensor, batch_norm: bool = False) -> Tensor:
-    """The gradient of each example's score with respect to that example, flat: [B, D], itself differentiable."""
-    if not batch_norm and any(isinstance(layer, BATCH_NORMS) for layer in critic.modules()):
+    """Each score's gradient by its own example, flat [B, D], itself differentiable."""
+    if not batch_norm and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in critic.modules()):
         warnings.warn(
-            "This critic has BatchNorm, so one example's score depends on the whole batch and the gradient that is "
-            "penalised is not that of one example; use a critic with norm='none' or norm='layer'.",
+            "This critic has BatchNorm, so one example's score depends on its whole batch, and the penalised gradient "
+            "is not that of one example; use a critic with norm='none' or norm='layer'.",
             UserWarning,
             stacklevel=3,
         )
-    # In full precision: a gradient of a gradient loses too many digits in bfloat16.
+    # At least float32: a gradient of a gradient loses too many digits in bfloat16.
     with torch.autocast(points.device.type, enabled=False):
-        points = points.detach().float().requires_grad_()
+        points = _full(points.detach()).requires_grad_()
         # The sum's gradient is every example's own, as no score depends on another example.
         (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     return gradients.flatten(1)
+
+
+def _check_pairs(real: Tensor, fake: Tensor) -> None:
+    if real.shape != fake.shape:
+        shapes = f"{list(real.shape)} and {list(fake.shape)}"
+        raise ValueError(
+            f"Each real is paired with a fake, but they are {shapes}; draw as many fakes, of the same size."
+        )

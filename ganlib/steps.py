@@ -1,6 +1,8 @@
-"""The two players, and one optimisation step of each kind of game: the canonical form of what the notebooks write out.
+"""The two players, and one training step of each kind of game.
 
-A step takes ``(gan, batches)``, makes **one** generator update and returns the scalars to record.
+They are the canonical form of what the notebooks write out. A step makes **one** generator update: it takes the GAN and
+an iterator of batches of real images, and returns the scalars to record by name, in the units of :mod:`ganlib.losses`:
+losses without their penalties, and penalties without their weights. A ValueError names a setting out of range.
 """
 
 from __future__ import annotations
@@ -14,23 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ganlib._runtime.device import FIXED_Z_STREAM, Z_STREAM, rng
-from ganlib.losses import (
-    check_clip_value,
-    clip_weights,
-    gradient_penalty,
-    hinge_d_loss,
-    hinge_g_loss,
-    minimax_g_loss,
-    non_saturating_d_loss,
-    non_saturating_g_loss,
-    r1_penalty,
-    r2_penalty,
-    relativistic_d_loss,
-    relativistic_g_loss,
-    wasserstein_critic_loss,
-    wasserstein_g_loss,
-)
+from ganlib import losses
+from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, rng
+
+Batches = Iterator[Tensor]  # of real images, float32 [B, C, H, W] in [-1, 1]
+Record = dict[str, Tensor]  # name -> scalar
 
 
 @dataclass
@@ -40,15 +30,13 @@ class GAN:
     Attributes:
         generator: network [B, z_dim] -> images [B, C, H, W] in [-1, 1].
         discriminator: network [B, C, H, W] -> logits [B].
-        g_opt, d_opt: their optimisers.
-        z_dim: size of the latent vector.
+        g_opt, d_opt: their optimisers; z_dim: size of the latent vector.
         seed: of the latent vectors, the order of the images and dropout.
         ema_decay: share of itself that the running average keeps at each step; 0 for no average.
         fixed_z: [n, z_dim], the same latent vectors for every snapshot; default: 64 of their own seed.
         device: "cuda", "mps" or "cpu", where to train; default: the best there is.
         ema_generator: the running average of the generator's weights, at first a copy.
-        steps_done: generator updates so far.
-        data_position: how far the batches have come, None before the first.
+        steps_done: generator updates so far; data_position: how far the batches have come, None before the first.
     """
 
     generator: nn.Module
@@ -78,17 +66,14 @@ class GAN:
         self.z_rng = rng(self.seed + Z_STREAM)
 
     def sample_z(self, n: int) -> Tensor:
-        """``n`` latent vectors z ~ N(0, I), float32 [n, z_dim] on the generator's device.
-
-        They are drawn on the CPU from the GAN's own random generator, so every device sees the same ones.
-        """
+        """z ~ N(0, I), float32 [n, z_dim], drawn on the CPU: the same on every device."""
         z = torch.randn(n, self.z_dim, generator=self.z_rng)
         return z.to(next(self.generator.parameters()).device)
 
 
 @contextlib.contextmanager
 def frozen(model: nn.Module):
-    """``model`` held fixed inside the block: gradients flow through it to its input, none are computed for its weights.
+    """``model`` with fixed weights inside the block: gradients flow through it only.
 
     The generator's loss is differentiated through the discriminator but only moves the generator; without this,
     backward would also compute every weight gradient of the discriminator, for nothing.
@@ -102,82 +87,55 @@ def frozen(model: nn.Module):
             weight.requires_grad_(True)
 
 
-def dcgan_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
-    """One step of the non-saturating game: the discriminator on reals and fakes, then the generator through it.
+def dcgan_step(gan: GAN, batches: Batches) -> Record:
+    """One step of the non-saturating game: ``d_loss`` and ``g_loss``.
 
-    Args:
-        gan: the players.
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
-
-    Returns:
-        ``d_loss`` and ``g_loss``, scalars in nats.
-
-    Source: Goodfellow et al. 2014, arXiv:1406.2661, Algorithm 1 with k = 1 and section 3's generator loss;
-    Radford et al. 2015, arXiv:1511.06434.
+    Source: Goodfellow et al. 2014, arXiv:1406.2661, Algorithm 1, section 3; Radford et al. 2015, arXiv:1511.06434.
     """
-    return _step(gan, batches, non_saturating_g_loss)
+    return _step(gan, batches, losses.non_saturating_d_loss, losses.non_saturating_g_loss)
 
 
-def dcgan_r1_step(
-    gan: GAN, batches: Iterator[Tensor], *, r1_gamma: float = 0.02, r1_every: int = 8
-) -> dict[str, Tensor]:
-    """The same with a penalty on how steep the discriminator is at the reals (R1), which keeps it from winning.
+def minimax_step(gan: GAN, batches: Batches) -> Record:
+    """One step of the (saturating) minimax game: ``d_loss`` and ``g_loss``.
 
-    Args:
-        gan: the players; the discriminator may have BatchNorm (see :func:`ganlib.losses.r1_penalty`).
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
-        r1_gamma: weight γ of the penalty, at least 0.
-        r1_every: steps from one penalty to the next, which counts for all of them: each takes one more pass forwards
-            and two backwards. At least 1.
+    Source: Goodfellow et al. 2014, arXiv:1406.2661, eq. (1) and Algorithm 1 with k = 1.
+    """
+    return _step(gan, batches, losses.minimax_d_loss, losses.minimax_g_loss)
 
-    Returns:
-        ``d_loss`` without the penalty, and ``g_loss``, scalars in nats.
 
-    Raises:
-        ValueError: if ``r1_gamma`` or ``r1_every`` is out of range.
+def hinge_step(gan: GAN, batches: Batches) -> Record:
+    """One step of the hinge game: ``d_loss`` and ``g_loss``.
+
+    Usually with spectral norm on the discriminator. Source: Miyato et al. 2018, arXiv:1802.05957, eqs. (16) and (17).
+    """
+    return _step(gan, batches, losses.hinge_d_loss, losses.hinge_g_loss)
+
+
+def dcgan_r1_step(gan: GAN, batches: Batches, *, r1_gamma=0.02, r1_every=8) -> Record:
+    """As :func:`dcgan_step`, with a penalty that keeps the discriminator from winning.
+
+    It returns ``d_loss`` and ``g_loss``. The penalty R1, on how steep the discriminator is at the reals, is weighted
+    with ``r1_gamma`` (γ, at least 0). It takes one more pass forwards and two backwards, so it comes every ``r1_every``
+    steps (at least 1) and counts for all of them. The discriminator may have BatchNorm.
 
     Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9); seldom but strongly: Karras et al. 2020, arXiv:1912.04958,
     section 3.1 (lazy regularization).
     """
     _check_weight(r1_gamma=r1_gamma)
     if r1_every < 1:
-        raise ValueError(f"r1_every={r1_every}, but must be at least 1, which is in every step.")
-
-    def penalty(real: Tensor) -> Tensor | float:
-        due = gan.steps_done % r1_every == 0
-        return r1_gamma * r1_every * r1_penalty(gan.discriminator, real, batch_norm=True) if due else 0.0
-
-    return _step(gan, batches, non_saturating_g_loss, penalty=penalty)
+        raise ValueError(f"r1_every={r1_every}, but must be at least 1: a penalty in every step.")
+    weight = r1_gamma * r1_every if gan.steps_done % r1_every == 0 else 0.0
+    return _step(gan, batches, losses.non_saturating_d_loss, losses.non_saturating_g_loss, weight)
 
 
-def minimax_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
-    """One step of the minimax game, whose generator saturates: as :func:`dcgan_step` but for the generator's loss.
-
-    Args:
-        gan: the players.
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
-
-    Returns:
-        ``d_loss`` and ``g_loss``, scalars in nats.
-
-    Source: Goodfellow et al. 2014, arXiv:1406.2661, eq. (1) and Algorithm 1 with k = 1.
-    """
-    return _step(gan, batches, minimax_g_loss)
-
-
-def _step(
-    gan: GAN,
-    batches: Iterator[Tensor],
-    g_loss_of: Callable[[Tensor], Tensor],
-    d_loss_of: Callable[[Tensor, Tensor], Tensor] = non_saturating_d_loss,
-    penalty: Callable[[Tensor], Tensor | float] = lambda real: 0.0,
-) -> dict[str, Tensor]:
+def _step(gan: GAN, batches: Batches, d_loss_of: Callable, g_loss_of: Callable, r1_weight=0.0) -> Record:
     real = next(batches)
     fake = gan.generator(gan.sample_z(len(real)))
 
     # Reals and fakes go through the discriminator separately, so that BatchNorm never mixes their statistics.
     d_loss = d_loss_of(gan.discriminator(real), gan.discriminator(fake.detach()))
-    _descend(gan.d_opt, d_loss + penalty(real))
+    penalty = r1_weight * losses.r1_penalty(gan.discriminator, real, batch_norm=True) if r1_weight else 0.0
+    _descend(gan.d_opt, d_loss + penalty)
 
     with frozen(gan.discriminator):
         g_loss = g_loss_of(gan.discriminator(fake))
@@ -185,70 +143,51 @@ def _step(
     return {"d_loss": d_loss, "g_loss": g_loss}
 
 
-def hinge_step(gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
-    """One step of the hinge game, usually with a discriminator under spectral norm.
+def rpgan_step(gan: GAN, batches: Batches, *, r1_gamma=1.0, r2_gamma=1.0) -> Record:
+    """A relativistic pairing step: ``d_loss``, ``penalty`` (R1 + R2) and ``g_loss``.
 
-    Args:
-        gan: the players.
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
+    The penalties at reals (R1) and fakes (R2) are weighted with ``r1_gamma`` and ``r2_gamma``, at least 0; the
+    discriminator has no BatchNorm.
 
-    Returns:
-        ``d_loss`` and ``g_loss``, scalars.
-
-    Source: Miyato et al. 2018, arXiv:1802.05957, eqs. (16) and (17).
+    Source: Huang et al. 2024 (R3GAN), arXiv:2501.05441, eq. (2) and section 2.2.
     """
-    return _step(gan, batches, hinge_g_loss, hinge_d_loss)
+    _check_weight(r1_gamma=r1_gamma, r2_gamma=r2_gamma)
+    discriminator, real = gan.discriminator, next(batches)
+    fake = gan.generator(gan.sample_z(len(real)))
+    d_loss = losses.relativistic_d_loss(discriminator(real), discriminator(fake.detach()))
+    r1, r2 = losses.r1_penalty(discriminator, real), losses.r2_penalty(discriminator, fake.detach())
+    _descend(gan.d_opt, d_loss + r1_gamma * r1 + r2_gamma * r2)
+    with frozen(discriminator):
+        g_loss = losses.relativistic_g_loss(discriminator(real), discriminator(fake))
+        _descend(gan.g_opt, g_loss)
+    return {"d_loss": d_loss, "penalty": r1 + r2, "g_loss": g_loss}
 
 
-def wgan_step(
-    gan: GAN, batches: Iterator[Tensor], *, n_critic: int = 5, clip_value: float = 0.01, warm_up: bool = False
-) -> dict[str, Tensor]:
-    """One step of the Wasserstein game with clipped weights: ``n_critic`` updates of the critic, each on fresh reals
-    and fresh fakes, then one of the generator.
+def wgan_step(gan: GAN, batches: Batches, *, n_critic=5, clip_value=0.01, warm_up=False) -> Record:
+    """A Wasserstein step with clipped weights: ``critic_loss`` and ``g_loss``.
 
-    Args:
-        gan: the players; ``gan.discriminator`` is the critic and has no BatchNorm.
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1]; ``n_critic`` batches are taken.
-        n_critic: critic updates, at least 1.
-        clip_value: bound of the critic's weights, above 0.
-        warm_up: whether to make 100 critic updates in each of the first 25 steps and in every 500th, as the authors do.
-
-    Returns:
-        ``critic_loss`` (after the last update's batch; its negative estimates a multiple of the Wasserstein distance)
-        and ``g_loss``.
-
-    Raises:
-        ValueError: if ``n_critic`` or ``clip_value`` is out of range.
+    ``n_critic`` updates of the critic (at least 1), each on a fresh batch of reals and fresh fakes, after which its
+    weights are clipped to [-clip_value, clip_value]; then one update of the generator. The critic has no BatchNorm. The
+    negative of ``critic_loss``, from its last batch, estimates a multiple of the Wasserstein distance. ``warm_up``
+    makes 100 updates of the critic in each of the first 25 steps and in every 500th, as the authors do.
 
     Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1; the warm-up is in the authors' code.
     """
     critic = gan.discriminator
-    check_clip_value(clip_value)
+    losses.check_clip_value(clip_value)
     for _ in range(critic_updates(gan.steps_done, n_critic, warm_up)):
         real, fake = _pair(gan, batches)
-        critic_loss = wasserstein_critic_loss(critic(real), critic(fake))
+        critic_loss = losses.wasserstein_critic_loss(critic(real), critic(fake))
         _descend(gan.d_opt, critic_loss)
-        clip_weights(critic, clip_value)
+        losses.clip_weights(critic, clip_value)
     return {"critic_loss": critic_loss, "g_loss": _raise_score(gan, len(real))}
 
 
-def wgan_gp_step(
-    gan: GAN, batches: Iterator[Tensor], *, n_critic: int = 5, gp_weight: float = 10.0, warm_up: bool = False
-) -> dict[str, Tensor]:
-    """One step of the Wasserstein game with a gradient penalty in place of clipping.
+def wgan_gp_step(gan: GAN, batches: Batches, *, n_critic=5, gp_weight=10.0, warm_up=False) -> Record:
+    """A Wasserstein step with a penalty: ``critic_loss``, ``penalty``, ``g_loss``.
 
-    Args:
-        gan: the players; ``gan.discriminator`` is the critic and has no BatchNorm. ``gan.z_rng`` also draws ε.
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1]; ``n_critic`` batches are taken.
-        n_critic: critic updates, at least 1.
-        gp_weight: λ of the penalty, at least 0.
-        warm_up: as in :func:`wgan_step`.
-
-    Returns:
-        ``critic_loss`` without the penalty, ``penalty`` unweighted, ``g_loss``.
-
-    Raises:
-        ValueError: if ``n_critic`` or ``gp_weight`` is out of range.
+    As :func:`wgan_step`, but with the penalty in place of clipping, weighted with ``gp_weight`` (λ, at least 0). Its ε
+    come from ``gan.z_rng``.
 
     Source: Gulrajani et al. 2017, arXiv:1704.00028, Algorithm 1.
     """
@@ -256,69 +195,21 @@ def wgan_gp_step(
     _check_weight(gp_weight=gp_weight)
     for _ in range(critic_updates(gan.steps_done, n_critic, warm_up)):
         real, fake = _pair(gan, batches)
-        critic_loss = wasserstein_critic_loss(critic(real), critic(fake))
-        penalty = gradient_penalty(critic, real, fake, gan.z_rng)
+        critic_loss = losses.wasserstein_critic_loss(critic(real), critic(fake))
+        penalty = losses.gradient_penalty(critic, real, fake, gan.z_rng)
         _descend(gan.d_opt, critic_loss + gp_weight * penalty)
     return {"critic_loss": critic_loss, "penalty": penalty, "g_loss": _raise_score(gan, len(real))}
 
 
-def rpgan_step(
-    gan: GAN, batches: Iterator[Tensor], *, r1_gamma: float = 1.0, r2_gamma: float = 1.0
-) -> dict[str, Tensor]:
-    """One step of the relativistic pairing game with zero-centred penalties at reals (R1) and fakes (R2).
-
-    Args:
-        gan: the players; the discriminator has no BatchNorm.
-        batches: iterator of real images, float32 [B, C, H, W] in [-1, 1].
-        r1_gamma, r2_gamma: weights γ of the penalties, at least 0.
-
-    Returns:
-        ``d_loss`` without the penalties, ``penalty`` (R1 + R2, unweighted) and ``g_loss``.
-
-    Raises:
-        ValueError: if a weight is negative.
-
-    Source: Huang et al. 2024 (R3GAN), arXiv:2501.05441, eq. (2) and section 2.2.
-    """
-    discriminator = gan.discriminator
-    _check_weight(r1_gamma=r1_gamma, r2_gamma=r2_gamma)
-    real = next(batches)
-    fake = gan.generator(gan.sample_z(len(real)))
-    d_loss = relativistic_d_loss(discriminator(real), discriminator(fake.detach()))
-    r1, r2 = r1_penalty(discriminator, real), r2_penalty(discriminator, fake.detach())
-    _descend(gan.d_opt, d_loss + r1_gamma * r1 + r2_gamma * r2)
-    with frozen(discriminator):
-        g_loss = relativistic_g_loss(discriminator(real), discriminator(fake))
-        _descend(gan.g_opt, g_loss)
-    return {"d_loss": d_loss, "penalty": r1 + r2, "g_loss": g_loss}
-
-
-def critic_updates(steps_done: int, n_critic: int = 5, warm_up: bool = False) -> int:
-    """How many updates the critic gets before the generator's next one.
-
-    Args:
-        steps_done: generator updates made so far.
-        n_critic: the usual number, at least 1.
-        warm_up: whether it is 100 in the first 25 steps and in every 500th.
-
-    Raises:
-        ValueError: if ``n_critic`` is below 1.
-    """
+def critic_updates(steps_done: int, n_critic=5, warm_up=False) -> int:
+    """The critic's updates in the next step; arguments as in :func:`wgan_step`."""
     if n_critic < 1:
-        raise ValueError(
-            f"n_critic={n_critic}, but a critic that is never updated says nothing: use at least 1; the papers use 5."
-        )
+        raise ValueError(f"n_critic={n_critic}, but a critic needs at least 1 update a step; the papers use 5.")
     return max(100, n_critic) if warm_up and (steps_done < 25 or steps_done % 500 == 0) else n_critic
 
 
-def _check_weight(**weights: float) -> None:
-    for name, value in weights.items():
-        if not value >= 0:
-            raise ValueError(f"{name}={value}, but a penalty's weight is at least 0; a negative one would reward it.")
-
-
-def _pair(gan: GAN, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    """Fresh reals and as many fresh fakes, through which no gradient reaches the generator."""
+def _pair(gan: GAN, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Fresh reals and as many fresh fakes, with no gradient to the generator."""
     real = next(batches)
     with torch.no_grad():
         return real, gan.generator(gan.sample_z(len(real)))
@@ -327,7 +218,7 @@ def _pair(gan: GAN, batches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
 def _raise_score(gan: GAN, n: int) -> Tensor:
     """The generator's update of both Wasserstein games; its loss."""
     with frozen(gan.discriminator):
-        g_loss = wasserstein_g_loss(gan.discriminator(gan.generator(gan.sample_z(n))))
+        g_loss = losses.wasserstein_g_loss(gan.discriminator(gan.generator(gan.sample_z(n))))
         _descend(gan.g_opt, g_loss)
     return g_loss
 
@@ -336,6 +227,12 @@ def _descend(optimiser: Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
+
+
+def _check_weight(**weights: float) -> None:
+    for name, value in weights.items():
+        if not value >= 0:
+            raise ValueError(f"{name}={value}, but a penalty's weight is at least 0; a negative one would reward it.")
 
 
 # name -> step, as settings and checkpoints name it

@@ -1,13 +1,19 @@
-"""Losses against hand formulas, against autograd in float64, and at the ends of the range."""
+"""Losses, penalties and their gradients against hand formulas, and at the ends of the range."""
 
+import inspect
 import math
+import warnings
 
 import pytest
 import torch
+from torch import nn
 
-from ganlib import losses
+from ganlib import losses, models
+from ganlib._runtime.randomness import rng
 
-LOGITS = torch.tensor([-3.0, -0.5, 0.0, 0.7, 4.0], dtype=torch.float64)
+X = torch.tensor([-3.0, -0.5, 0.0, 0.7, 4.0], dtype=torch.float64)
+Y = 1 - 2 * X
+ZERO = torch.zeros(4, dtype=torch.float64)
 
 
 def grad(loss, logits):
@@ -16,46 +22,51 @@ def grad(loss, logits):
     return g * len(logits)  # undo the mean: the derivative for one example
 
 
-def test_at_logit_zero_the_losses_are_log_2():
-    zero = torch.zeros(4, dtype=torch.float64)
-    assert losses.non_saturating_d_loss(zero, zero).item() == pytest.approx(2 * math.log(2), abs=1e-12)
-    assert losses.non_saturating_g_loss(zero).item() == pytest.approx(math.log(2), abs=1e-12)
-    assert losses.minimax_g_loss(zero).item() == pytest.approx(-math.log(2), abs=1e-12)
-
-
-def test_values_are_the_papers_logarithms():
-    d_real, d_fake = torch.sigmoid(LOGITS), torch.sigmoid(-2 * LOGITS + 1)
-    fake = -2 * LOGITS + 1
-    by_hand = -(torch.log(d_real).mean() + torch.log(1 - d_fake).mean())
-    assert losses.minimax_d_loss(LOGITS, fake).item() == pytest.approx(by_hand.item(), abs=1e-12)
-    assert losses.minimax_g_loss(fake).item() == pytest.approx(torch.log(1 - d_fake).mean().item(), abs=1e-12)
-    assert losses.non_saturating_g_loss(fake).item() == pytest.approx(-torch.log(d_fake).mean().item(), abs=1e-12)
+@pytest.mark.parametrize(
+    ("loss", "given", "by_hand"),
+    [
+        (losses.minimax_d_loss, (ZERO, ZERO), 2 * math.log(2)),
+        (losses.minimax_g_loss, (ZERO,), -math.log(2)),
+        (losses.non_saturating_g_loss, (ZERO,), math.log(2)),
+        (losses.minimax_d_loss, (X, Y), -(X.sigmoid().log().mean() + (1 - Y.sigmoid()).log().mean())),
+        (losses.non_saturating_d_loss, (X, Y), -(X.sigmoid().log().mean() + (1 - Y.sigmoid()).log().mean())),
+        (losses.minimax_g_loss, (Y,), (1 - Y.sigmoid()).log().mean()),
+        (losses.non_saturating_g_loss, (Y,), -Y.sigmoid().log().mean()),
+        (losses.wasserstein_critic_loss, (X, Y), Y.mean() - X.mean()),
+        (losses.wasserstein_g_loss, (Y,), -Y.mean()),
+        (losses.hinge_d_loss, (ZERO, ZERO), 2.0),
+        (losses.hinge_d_loss, (X, Y), (4 + 1.5 + 1 + 0.3 + 0) / 5 + (8 + 3 + 2 + 0.6 + 0) / 5),
+        (losses.hinge_g_loss, (Y,), -Y.mean()),
+        (losses.relativistic_d_loss, (ZERO + 7, ZERO + 7), math.log(2)),
+        (losses.relativistic_d_loss, (X, Y), -(X - Y).sigmoid().log().mean()),
+        (losses.relativistic_d_loss, (X + 10 * Y, 11 * Y), -(X - Y).sigmoid().log().mean()),  # only differences count
+        (losses.relativistic_g_loss, (X, Y), -(Y - X).sigmoid().log().mean()),
+    ],
+)
+def test_values_by_hand(loss, given, by_hand):
+    assert loss(*given).ndim == 0 and loss(*given).item() == pytest.approx(float(by_hand), abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("loss", "derivative"),
     [
-        (lambda x: losses.minimax_d_loss(x, torch.zeros_like(x)), lambda d: -(1 - d)),
-        (lambda x: losses.minimax_d_loss(torch.zeros_like(x), x), lambda d: d),
-        (losses.minimax_g_loss, lambda d: -d),
-        (losses.non_saturating_g_loss, lambda d: -(1 - d)),
+        (lambda x: losses.minimax_d_loss(x, ZERO), lambda x: x.sigmoid() - 1),
+        (lambda x: losses.minimax_d_loss(ZERO, x), torch.sigmoid),
+        (losses.minimax_g_loss, lambda x: -x.sigmoid()),
+        (losses.non_saturating_g_loss, lambda x: x.sigmoid() - 1),
+        (lambda x: losses.wasserstein_critic_loss(x, ZERO), lambda x: -torch.ones_like(x)),
+        (lambda x: losses.wasserstein_critic_loss(ZERO, x), torch.ones_like),
+        (losses.wasserstein_g_loss, lambda x: -torch.ones_like(x)),
+        (lambda x: losses.hinge_d_loss(x, ZERO), lambda x: -(x < 1).double()),
+        (lambda x: losses.hinge_d_loss(ZERO, x), lambda x: (x > -1).double()),
+        (losses.hinge_g_loss, lambda x: -torch.ones_like(x)),
+        (lambda x: losses.relativistic_d_loss(x, Y), lambda x: -(Y - x).sigmoid()),
+        (lambda x: losses.relativistic_d_loss(Y, x), lambda x: (x - Y).sigmoid()),
+        (lambda x: losses.relativistic_g_loss(Y, x), lambda x: -(Y - x).sigmoid()),
     ],
-    ids=["d_real", "d_fake", "g_minimax", "g_non_saturating"],
 )
-def test_gradients_are_the_hand_formulas(loss, derivative):
-    torch.testing.assert_close(grad(loss, LOGITS), derivative(torch.sigmoid(LOGITS)), rtol=0, atol=1e-12)
-    assert torch.autograd.gradcheck(loss, LOGITS.clone().requires_grad_())
-
-
-def test_both_generator_losses_push_the_logit_up():
-    for loss in (losses.minimax_g_loss, losses.non_saturating_g_loss):
-        assert (grad(loss, LOGITS) < 0).all()
-
-
-def test_only_the_saturating_gradient_vanishes_when_the_discriminator_is_sure():
-    sure = torch.full((1,), -20.0, dtype=torch.float64)
-    assert abs(grad(losses.minimax_g_loss, sure).item()) < 1e-8
-    assert grad(losses.non_saturating_g_loss, sure).item() == pytest.approx(-1.0, abs=1e-8)
+def test_gradients_by_hand(loss, derivative):
+    torch.testing.assert_close(grad(loss, X + 0.1), derivative(X + 0.1), rtol=0, atol=1e-12)
 
 
 def test_stable_at_plus_and_minus_100():
@@ -63,80 +74,157 @@ def test_stable_at_plus_and_minus_100():
     assert losses.minimax_d_loss(far, far).item() == pytest.approx(100.0)
     assert losses.non_saturating_g_loss(far).item() == pytest.approx(50.0)
     assert losses.minimax_g_loss(far).item() == pytest.approx(-50.0)
+    assert losses.relativistic_d_loss(far, far.flip(0)).item() == pytest.approx(100.0)
     (losses.minimax_d_loss(far, far) + losses.non_saturating_g_loss(far)).backward()
     assert torch.isfinite(far.grad).all()
 
 
-def test_half_precision_logits_give_a_float32_loss():
-    logits = torch.randn(1000, generator=torch.Generator().manual_seed(0))
-    half = losses.non_saturating_g_loss(logits.bfloat16())
-    assert half.dtype == torch.float32
-    exact = losses.non_saturating_g_loss(logits.bfloat16().double()).item()
-    assert half.item() == pytest.approx(exact, rel=1e-6)  # bfloat16 arithmetic would be off by 1e-3
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", [name for name in dir(losses) if name.endswith("_loss")])
+def test_half_precision_logits_give_the_float32_loss_of_the_same_logits(name, half):
+    loss = getattr(losses, name)
+    given = torch.randn(len(inspect.signature(loss).parameters), 1000, generator=rng(0)).to(half)
+    found, exact = loss(*given), loss(*given.double())
+    assert found.dtype == torch.float32 and exact.dtype == torch.float64
+    assert found.item() == pytest.approx(exact.item(), rel=1e-5, abs=1e-6)  # half arithmetic would be off by 1e-3
 
 
-# --- scores of any size -----------------------------------------------------------------------------
-
-SCORES = torch.tensor([-2.0, -0.25, 0.5, 3.0, 1.5], dtype=torch.float64)
+# --- penalties ------------------------------------------------------------------------------------
 
 
-def test_the_wasserstein_losses_are_differences_of_means():
-    real, fake = SCORES, 2 * SCORES - 1
-    assert losses.wasserstein_critic_loss(real, fake).item() == pytest.approx((fake.mean() - real.mean()).item())
-    assert losses.wasserstein_critic_loss(real, real).item() == 0
-    assert losses.wasserstein_g_loss(fake).item() == pytest.approx(-fake.mean().item())
+class Quadratic(nn.Module):
+    """f(x) = a |x|² / 2 on [B, D]: its gradient at x is a x."""
+
+    def __init__(self, a):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(a))
+
+    def forward(self, x):
+        return self.a * x.square().sum(1) / 2
+
+
+class Along(Quadratic):
+    """f(x) = a·x: its gradient is a everywhere."""
+
+    def forward(self, x):
+        return x.flatten(1) @ self.a
 
 
 @pytest.mark.parametrize(
-    ("loss", "derivative"),
+    ("w", "shape", "penalty", "gradient"),
     [
-        (lambda x: losses.wasserstein_critic_loss(x, torch.zeros_like(x)), lambda x: -torch.ones_like(x)),
-        (lambda x: losses.wasserstein_critic_loss(torch.zeros_like(x), x), torch.ones_like),
-        (losses.wasserstein_g_loss, lambda x: -torch.ones_like(x)),
-        (lambda x: losses.hinge_d_loss(x, torch.zeros_like(x)), lambda x: -(x < 1).double()),
-        (lambda x: losses.hinge_d_loss(torch.zeros_like(x), x), lambda x: (x > -1).double()),
-        (losses.hinge_g_loss, lambda x: -torch.ones_like(x)),
-        (lambda x: losses.relativistic_d_loss(x, SCORES), lambda x: -torch.sigmoid(SCORES - x)),
-        (lambda x: losses.relativistic_d_loss(SCORES, x), lambda x: torch.sigmoid(x - SCORES)),
-        (lambda x: losses.relativistic_g_loss(SCORES, x), lambda x: -torch.sigmoid(SCORES - x)),
+        # |w| = 5, and d/dw (|w| - 1)² = 2 (|w| - 1) w / |w|; then two-sided: a descent step makes it steeper
+        ([3.0, 4.0], (7, 2), 16.0, [2 * 4 * 3 / 5, 2 * 4 * 4 / 5]),
+        ([0.3, 0.0], (3, 2), 0.49, [-1.4, 0.0]),
+        ([1.0] * 12, (2, 3, 2, 2), (12**0.5 - 1) ** 2, [2 * (12**0.5 - 1) / 12**0.5] * 12),  # an image's whole gradient
     ],
-    ids=["w_real", "w_fake", "w_g", "hinge_real", "hinge_fake", "hinge_g", "rp_real", "rp_fake", "rp_g"],
 )
-def test_gradients_of_the_other_games_are_the_hand_formulas(loss, derivative):
-    x = -0.7 * SCORES + 0.3
-    torch.testing.assert_close(grad(loss, x), derivative(x), rtol=0, atol=1e-12)
+def test_penalty_of_a_linear_critic_is_that_of_its_slope(w, shape, penalty, gradient):
+    critic = Along(w)
+    found = losses.gradient_penalty(critic, torch.randn(shape), torch.randn(shape), rng(0))
+    found.backward()
+    assert found.item() == pytest.approx(penalty, rel=1e-5)
+    torch.testing.assert_close(critic.a.grad, torch.tensor(gradient))
 
 
-def test_hinge_by_hand():
-    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.0, 1.0])
-    assert losses.hinge_d_loss(real, fake).item() == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
-    assert losses.hinge_d_loss(torch.zeros(3), torch.zeros(3)).item() == 2
+def test_penalty_is_taken_between_the_pairs_with_an_epsilon_for_each():
+    # Real and fake i lie on one ray, at lengths 2 and 4: the point between has the length 4 - 2 ε, and |∇f| is a of it.
+    real, fake, critic = torch.eye(5) * 2, torch.eye(5) * 4, Quadratic(0.5)
+    lengths = 4 - 2 * torch.rand(5, generator=rng(3))
+    assert lengths.unique().numel() == 5
+    penalty = losses.gradient_penalty(critic, real, fake, draw := rng(3))
+    penalty.backward()
+    assert penalty.item() == pytest.approx(((0.5 * lengths - 1) ** 2).mean().item(), rel=1e-6)
+    assert critic.a.grad.item() == pytest.approx((2 * (0.5 * lengths - 1) * lengths).mean().item(), rel=1e-6)
+    assert losses.gradient_penalty(critic, real, fake, draw).item() != penalty.item()  # a fresh ε at each call
 
 
-def test_relativistic_by_hand():
-    x = torch.zeros(4, dtype=torch.float64)
-    assert losses.relativistic_d_loss(x + 7, x + 7).item() == pytest.approx(math.log(2), abs=1e-12)
-    assert losses.relativistic_g_loss(x - 7, x - 7).item() == pytest.approx(math.log(2), abs=1e-12)
-    # Only the difference of each pair counts.
-    shift = torch.tensor([0.0, 5.0, -3.0, 1.0, 40.0], dtype=torch.float64)
-    fake = SCORES.flip(0)
-    one, two = losses.relativistic_d_loss(SCORES, fake), losses.relativistic_d_loss(SCORES + shift, fake + shift)
-    assert one.item() == pytest.approx(two.item(), abs=1e-12)
+def test_r1_and_r2_of_a_quadratic():
+    real, fake = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0]])
+    critic = Quadratic(2.0)  # gradient 2 x, so |∇|² / 2 = 2 |x|²
+    r1, r2 = losses.r1_penalty(critic, real), losses.r2_penalty(critic, fake)
+    assert r1.item() == pytest.approx(2 * (25 + 1) / 2) and r2.item() == pytest.approx(8.0)
+    (r1 + r2).backward()  # d/da a² |x|² / 2 = a |x|²
+    assert critic.a.grad.item() == pytest.approx(2 * 13 + 2 * 4)
 
 
-def test_relativistic_needs_pairs():
-    with pytest.raises(
-        ValueError, match=r"pairs each real with a fake, but there are \[4\] real and \[5\] fake logits"
-    ):
-        losses.relativistic_d_loss(torch.zeros(4), torch.zeros(5))
+def penalties(critic, real, fake):
+    yield losses.gradient_penalty(critic, real, fake, rng(0))
+    yield losses.r1_penalty(critic, real)
+    yield losses.r2_penalty(critic, fake)
 
 
-def test_half_precision_scores_give_float32_losses():
-    half = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
-    for loss in (
-        losses.wasserstein_critic_loss(half, half.flip(0)),
-        losses.wasserstein_g_loss(half),
-        losses.hinge_d_loss(half, half),
-        losses.relativistic_g_loss(half, half.flip(0)),
-    ):
-        assert loss.dtype == torch.float32
+def test_reals_and_fakes_get_no_gradient():
+    real, fake = (torch.randn(3, 2, requires_grad=True) for _ in range(2))
+    sum(penalties(Quadratic(1.0), real, fake)).backward()
+    assert real.grad is None and fake.grad is None
+
+
+@pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_penalties_keep_float64_and_raise_half_precision_to_float32(given):
+    wanted = torch.float64 if given is torch.float64 else torch.float32
+    critic = models.dcgan_discriminator(8, 1, 4, norm="none").to(wanted)
+    for penalty in penalties(critic, *torch.randn(2, 3, 1, 8, 8, generator=rng(1)).to(given)):
+        assert penalty.dtype == wanted and penalty > 0
+
+
+def test_penalties_are_in_full_precision_under_autocast():
+    critic = nn.Sequential(nn.Linear(6, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+    real, fake = torch.randn(2, 8, 6, generator=rng(1)).bfloat16().float()
+    full = list(penalties(critic, real, fake))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert list(penalties(critic, real, fake)) == full and full[0].dtype == torch.float32
+
+
+def test_batchnorm_is_warned_of_unless_it_is_meant():
+    critic, images = models.dcgan_discriminator(16, 1, 4), torch.randn(4, 1, 16, 16)
+    with pytest.warns(UserWarning, match="BatchNorm.*norm='none'") as caught:
+        list(penalties(critic, images, -images))
+    assert len(caught) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert losses.r1_penalty(critic, images, batch_norm=True) > 0
+
+
+@pytest.mark.bare
+def test_the_warning_of_batchnorm_names_the_callers_line():
+    critic, images = models.dcgan_discriminator(16, 1, 4), torch.randn(4, 1, 16, 16)
+    with pytest.warns(UserWarning, match="BatchNorm") as caught:
+        list(penalties(critic, images, -images))
+    first = penalties.__code__.co_firstlineno
+    assert [w.lineno - first for w in caught[:2]] == [1, 2] and caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("norm", [norm for norm in models.NORMS if norm != "batch"])
+def test_penalties_are_silent_and_reach_every_weight_of_a_critic(norm):
+    critic = models.dcgan_discriminator(16, 3, 8, norm=norm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sum(penalties(critic, *torch.randn(2, 4, 3, 16, 16))).backward()
+    assert all(p.grad.abs().max() > 0 for p in critic.parameters() if p.ndim == 4)
+
+
+def test_clipping_moves_what_is_outside_to_the_bound_and_spares_buffers():
+    critic = models.dcgan_discriminator(16, 1, 4)
+    inside, before = critic[0].weight.detach().abs() < 0.01, critic[0].weight.detach().clone()
+    losses.clip_weights(critic, 0.01)
+    assert all(p.abs().max() <= 0.01 for p in critic.parameters())
+    assert torch.equal(critic[0].weight[inside], before[inside])
+    assert torch.equal(critic[0].weight[~inside], before[~inside].sign() * 0.01)
+    assert critic[3].running_var.min() == 1 and critic[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: losses.clip_weights(nn.Linear(2, 2), 0), "clip_value=0.*above 0"),
+        (lambda: losses.clip_weights(nn.Linear(2, 2), -0.01), "clip_value=-0.01.*above 0"),
+        (lambda: losses.clip_weights(nn.Linear(2, 2), math.nan), "clip_value=nan.*above 0"),
+        (lambda: losses.relativistic_d_loss(torch.zeros(4), torch.zeros(5)), r"\[4\] and \[5\].*as many"),
+        (lambda: losses.relativistic_g_loss(torch.zeros(4), torch.zeros(1)), "as many"),
+        (lambda: list(penalties(Quadratic(1.0), ZERO[:, None], ZERO[:1, None])), r"\[4, 1\] and \[1, 1\]"),
+    ],
+)
+def test_what_cannot_be_done_gets_a_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()

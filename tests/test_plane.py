@@ -1,148 +1,91 @@
-"""The small networks and the picture of the game, against what can be worked out by hand."""
+"""The picture of the game in the plane, against what can be worked out by hand."""
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from torch import nn
 
-from ganlib._runtime.device import rng
+from ganlib._runtime.randomness import rng
 from ganlib.data import toys
 from ganlib.losses import minimax_g_loss, non_saturating_g_loss
-from ganlib.viz import plane
 from ganlib.viz.images import FAKE_COLOR, REAL_COLOR
+from ganlib.viz.plane import picture, pushes
+
+REAL, FAKE = toys.ring(40, rng(0)), 0.1 * torch.randn(40, 2, generator=rng(1))
 
 
-class Slope(nn.Module):
-    """A discriminator whose logit is a * x + b, whatever y is."""
-
-    def __init__(self, a=1.0, b=0.0):
-        super().__init__()
-        self.a, self.b = a, b
-
-    def forward(self, points):
-        return self.a * points[:, 0] + self.b
-
-
-def clouds(n=40):
-    return toys.ring(n, rng(0)), 0.1 * torch.randn(n, 2, generator=rng(1))
+def tilted(a=0.0, b=0.0, c=0.0):
+    """A discriminator whose logit is a * x + b * y + c."""
+    layer = nn.Linear(2, 1)
+    layer.weight.data, layer.bias.data = torch.tensor([[a, b]]), torch.tensor([c])
+    return nn.Sequential(layer, nn.Flatten(0))
 
 
 def rgb(color):
-    return np.array([int(color[k : k + 2], 16) for k in (1, 3, 5)])
-
-
-def near(frame, color, by=12):
-    """How many pixels have about this colour."""
-    return int((np.abs(frame.astype(int) - rgb(color)).max(axis=2) <= by).sum())
-
-
-# --- networks -------------------------------------------------------------------------------------
-
-
-def test_the_networks_have_the_shapes_they_say():
-    generator, discriminator = plane.mlp_generator(z_dim=5, width=8, seed=3), plane.mlp_discriminator(width=8, seed=3)
-    points = generator(torch.randn(7, 5))
-    assert points.shape == (7, 2) and discriminator(points).shape == (7,)
-    assert discriminator(points[:1]).shape == (1,)
-
-
-def test_the_same_seed_gives_the_same_networks():
-    first, again, other = (plane.mlp_generator(seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(first[2].weight, again[2].weight) and not torch.equal(first[2].weight, other[2].weight)
-
-
-def test_signals_keep_their_size_through_a_layer():
-    wide = plane.he_normal(nn.Sequential(nn.Linear(500, 2000), nn.ReLU()), seed=0)
-    z = torch.randn(200, 500, generator=rng(1))
-    assert wide(z).square().mean().item() == pytest.approx(1.0, abs=0.05)  # half of variance 2 is left
-    assert wide[0].bias.abs().max() == 0
-
-
-# --- pushes ---------------------------------------------------------------------------------------
+    return 255 * np.array(to_rgb(color))
 
 
 def test_a_push_is_the_formula_whatever_the_number_of_fakes():
-    # d/dx -log sigmoid(ax + b) = -(1 - D) a, and d/dx log(1 - sigmoid(ax + b)) = -D a: the push has the sign turned.
-    for n in (1, 9):
-        fake = torch.randn(n, 2, generator=rng(n))
+    # d/dx -log sigmoid(ax + c) = -(1 - D) a, and d/dx log(1 - sigmoid(ax + c)) = -D a: the push has the sign turned.
+    for fake in (FAKE, FAKE[:1]):
         D = torch.sigmoid(3 * fake[:, 0] - 1)
-        strong = plane.pushes(fake, Slope(3, -1), non_saturating_g_loss)
-        weak = plane.pushes(fake, Slope(3, -1), minimax_g_loss)
+        strong, weak = (pushes(fake, tilted(3.0, c=-1.0), loss) for loss in (non_saturating_g_loss, minimax_g_loss))
         assert torch.allclose(strong[:, 0], 3 * (1 - D), atol=1e-6) and strong[:, 1].abs().max() == 0
         assert torch.allclose(weak[:, 0], 3 * D, atol=1e-6)
 
 
-def test_pushes_leave_no_gradient_behind_and_work_on_a_frozen_discriminator():
-    discriminator = plane.mlp_discriminator(width=4)
-    plane.pushes(clouds()[1], discriminator, non_saturating_g_loss)
-    assert all(weight.grad is None for weight in discriminator.parameters())
+def test_nothing_of_the_discriminator_changes_and_it_may_be_frozen():
+    discriminator = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Flatten(0)).eval()
+    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
+    picture(REAL, FAKE, discriminator, non_saturating_g_loss)
+    assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
+    assert not discriminator.training and all(weight.grad is None for weight in discriminator.parameters())
     with torch.no_grad():
-        assert plane.pushes(clouds()[1], discriminator.requires_grad_(False), non_saturating_g_loss).shape == (40, 2)
+        assert pushes(FAKE, discriminator.requires_grad_(False), non_saturating_g_loss).shape == (40, 2)
 
 
-# --- the picture ----------------------------------------------------------------------------------
-
-
-def test_the_picture_has_the_points_the_surface_and_the_line():
-    real, fake = clouds()
-    frame = plane.picture(real, fake, Slope(2), non_saturating_g_loss, size=200, arrows=0)
+def test_the_picture_has_the_points_the_ground_and_the_line():
+    frame = picture(REAL, FAKE, tilted(2.0), non_saturating_g_loss, size=200, arrows=0)
     assert frame.shape == (200, 200, 3) and frame.dtype == np.uint8
-    assert near(frame, REAL_COLOR) > 30 and near(frame, FAKE_COLOR) > 10
+    for color, least in ((REAL_COLOR, 30), (FAKE_COLOR, 10)):  # so many pixels have about this colour
+        assert (np.abs(frame - rgb(color)).max(axis=2) <= 12).sum() > least
     left, right = frame[150, 5].astype(int), frame[150, 195].astype(int)
     assert left[0] - left[1] > 20 and right[1] - right[0] > 20  # D says fake: pinkish; real: greenish
     dark = frame.max(axis=2) < 130
     assert np.flatnonzero(dark.any(axis=0)).tolist() in ([99], [100], [99, 100])  # x = 0, where D = 1/2
 
 
-def test_up_is_up():
-    high = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
-    nn.init.zeros_(high[0].bias)
-    high[0].weight.data = torch.tensor([[0.0, 2.0]])  # real above, fake below
-    real, fake = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, -2.0]])
-    frame = plane.picture(real, fake, high, non_saturating_g_loss, size=200, arrows=0).astype(int)
-    assert np.abs(frame[33, 100] - rgb(REAL_COLOR)).max() <= 30  # y = 2 of -3 ... 3 is a sixth from the top
+def test_up_is_up_and_a_title_stands_at_the_top():
+    game = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, -2.0]]), tilted(b=2.0), non_saturating_g_loss
+    frame, titled = (picture(*game, size=200, arrows=0, title=title) for title in ("", "step 3"))
+    assert np.abs(frame[33, 100] - rgb(REAL_COLOR)).max() <= 30  # y = 2 of ±3: a sixth from the top
     assert frame[5, 5, 1] > frame[5, 5, 0] and frame[195, 5, 0] > frame[195, 5, 1]
+    assert (titled != frame)[:25].any() and np.array_equal(titled[25:], frame[25:])
 
 
 def test_arrows_point_where_the_fakes_are_pushed_and_die_with_the_saturating_loss():
-    real, fake = torch.tensor([[2.0, 0.0]]), torch.tensor([[-2.0, 0.0]])
-    sure = Slope(10, 0)  # logit -20 at the fake
-
     def ink(g_loss, side):
-        frame = plane.picture(real, fake, sure, g_loss, size=300)
-        dark = (frame.max(axis=2) < 90)[:, :140]
-        at = 50  # the pixel of x = -2
-        return dark[:, at + 4 :].sum() if side == "right" else dark[:, : at - 8].sum()
+        frame = picture(torch.tensor([[2.0, 0.0]]), torch.tensor([[-2.0, 0.0]]), tilted(10.0), g_loss, size=300)
+        dark = (frame.max(axis=2) < 90)[:, :140]  # x = -2, where the logit is -20, is pixel 50
+        return dark[:, 54:].sum() if side == "right" else dark[:, :42].sum()
 
     assert ink(non_saturating_g_loss, "right") > 20 and ink(non_saturating_g_loss, "left") == 0
     assert ink(minimax_g_loss, "right") == 0
 
 
-def test_the_discriminator_stays_as_it_was():
-    discriminator = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Flatten(0))
-    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
-    plane.picture(*clouds(), discriminator.eval(), non_saturating_g_loss)
-    assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
-    assert not discriminator.training
-
-
-REAL, FAKE = clouds()
-ONE_COLUMN = nn.Linear(2, 1)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "settings", "sentence"),
+    ("arguments", "settings", "message"),
     [
-        ((REAL[:, :1], FAKE, Slope()), {}, r"real has shape \[40, 1\], but must be points of the plane"),
-        ((REAL, FAKE[:0], Slope()), {}, r"fake has shape \[0, 2\], but must be points"),
-        ((REAL, FAKE / 0, Slope()), {}, "fake holds NaN or infinite points: the network .* has diverged"),
-        ((REAL, FAKE, ONE_COLUMN), {}, r"gives \[40, 1\] for 40 points, .* end it with nn.Flatten\(0\)"),
-        ((REAL, FAKE, Slope(float("nan"))), {}, "The discriminator gives NaN: it has diverged"),
-        ((REAL, FAKE, Slope()), {"extent": 0}, "extent is 0, but must be above 0"),
-        ((REAL, FAKE, Slope()), {"size": 20}, "size is 20, but must be a whole number of at least 50"),
-        ((REAL, FAKE, Slope()), {"arrows": -1}, "arrows is -1, but must be a whole number"),
+        ((REAL[:, :1], FAKE, tilted()), {}, r"real has shape \[40, 1\]"),
+        ((REAL, FAKE[:0], tilted()), {}, r"fake has shape \[0, 2\]"),
+        ((REAL, FAKE / 0, tilted()), {}, "fake holds NaN"),
+        ((REAL, FAKE, nn.Linear(2, 1)), {}, r"\[40, 1\].*nn.Flatten\(0\)"),
+        ((REAL, FAKE, tilted(c=float("nan"))), {}, "discriminator gives NaN"),
+        ((REAL, FAKE, tilted()), {"extent": 0}, "extent=0.*above 0"),
+        ((REAL, FAKE, tilted()), {"size": 20}, "size=20.*at least 50"),
     ],
 )
-def test_wrong_input_gets_a_sentence(arguments, settings, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        plane.picture(*arguments, non_saturating_g_loss, **settings)
+def test_wrong_input_is_named(arguments, settings, message):
+    with pytest.raises(ValueError, match=message):
+        picture(*arguments, non_saturating_g_loss, **settings)

@@ -2,32 +2,37 @@
 
 import base64
 import io
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
 from unittest import mock
 
 import imageio.v3 as iio
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from ganlib.data import ImageSet
 from ganlib.viz import images as viz
-from helpers import history, noise
+from helpers import ROOT, history, noise
 
 
-def drawn(figure):
-    """What a notebook shows of a figure its cell ends with, as an array; it must be one picture."""
+def displayed(figure):
+    """Type and bytes of what a notebook shows of a figure its cell ends with; it must be one picture."""
     from IPython.core.formatters import DisplayFormatter
 
     with mock.patch("IPython.display.display") as display:
         data, _ = DisplayFormatter().format(figure)
     ((shown,), _), *more = display.call_args_list
-    assert data == {} and not more
-    (content,) = (value for kind, value in shown.items() if kind in ("image/png", "image/jpeg"))
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+    assert data == {} and not more and shown.pop("text/plain")
+    ((kind, content),) = shown.items()
+    return kind, base64.b64decode(content)
+
+
+def drawn(figure):
+    return np.asarray(Image.open(io.BytesIO(displayed(figure)[1])).convert("RGB"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -37,195 +42,121 @@ def test_grid_puts_every_pixel_where_it_says(channels):
     assert sheet.dtype == np.uint8 and sheet.shape == (2 * 11, 2 * 16, channels)
     for k in range(5):
         y, x = 2 * (1 + k // 3 * 5), 2 * (1 + k % 3 * 5)
-        tile = sheet[y : y + 8, x : x + 8]
-        for dy in (0, 1):
-            for dx in (0, 1):
-                assert np.array_equal(tile[dy::2, dx::2], images[k].permute(1, 2, 0).numpy())
+        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            assert np.array_equal(sheet[y + dy : y + 8 : 2, x + dx : x + 8 : 2], images[k].permute(1, 2, 0).numpy())
     assert (sheet[:, :2] == 255).all() and (sheet[10:12] == 255).all()  # the gaps
     assert (sheet[12:20, 22:30] == 255).all()  # the empty sixth place
+    for n, pad, shape in ((64, 2, (82, 82)), (10, 2, (32, 42)), (4, 0, (16, 16))):  # square, and without seams
+        assert viz.grid(noise(n, channels), pad=pad).shape == (*shape, channels)
 
 
-def test_grid_is_square_without_cols_and_seamless_without_pad():
-    assert viz.grid(noise(64, size=28)).shape == (242, 242, 1)
-    assert viz.grid(noise(10)).shape == (2 + 3 * 10, 2 + 4 * 10, 1)
-    assert viz.grid(noise(4, size=8), pad=0).shape == (16, 16, 1)
-
-
-def test_float_images_span_black_to_white():
+def test_float_images_sets_and_finished_pictures_are_drawn_too():
     ramp = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
     for images in (ramp, ramp.bfloat16(), ramp.double().numpy(), ramp.requires_grad_()):
         assert viz.grid(images, pad=0)[0, :, 0].tolist() in ([0, 128, 255], [0, 127, 255])
+    assert np.array_equal(viz.grid(ImageSet(noise(), None, (), "x", "noise")), viz.grid(noise()))
+    picture = noise(1, 3, size=4)[0].permute(1, 2, 0).numpy()  # finished: it is only enlarged
+    assert np.array_equal(viz.grid(picture, cols=4, pad=3, scale=2)[::2, 1::2], picture)
 
 
 @pytest.mark.parametrize(
-    ("images", "message"),
+    ("draw", "given", "options", "message"),
     [
-        (torch.zeros(3, 8, 8), r"shape \[3, 8, 8\], but must be \[N, C, H, W\]"),
-        (torch.zeros(2, 2, 8, 8), r"shape \[2, 2, 8, 8\].*C = 1 or C = 3"),
-        (torch.zeros(0, 1, 8, 8), r"no images to show: their shape is \[0, 1, 8, 8\]"),
-        (torch.zeros(1, 1, 8, 8, dtype=torch.int64), r"are torch.int64, but must be uint8 or float"),
-        (torch.full((1, 1, 8, 8), float("nan")), r"NaN or infinite values: the network .* diverged"),
-        (torch.full((1, 1, 8, 8), 255.0), r"run from 255.00 to 255.00, but .* \[-1, 1\].*x / 127.5 - 1"),
+        (viz.grid, torch.zeros(3, 8, 8), {}, r"\[3, 8, 8\].*\[N, C, H, W\]"),
+        (viz.grid, torch.zeros(2, 2, 8, 8), {}, r"\[2, 2, 8, 8\].*C = 1 or C = 3"),
+        (viz.grid, np.zeros((8, 8, 4), np.uint8), {}, r"\[8, 8, 4\].*\[N, C, H, W\]"),
+        (viz.grid, torch.full((1, 1, 8, 8), float("nan")), {}, "NaN"),
+        (viz.grid, noise(), {"cols": 0}, "cols is 0, .* at least 1"),
+        (viz.grid, noise(), {"pad": -1}, "pad is -1, .* at least 0"),
+        (viz.show, noise(), {"scale": 1.5}, "scale is 1.5, .* whole number"),
+        (viz.strip, history(), {"n": 0}, "n is 0"),
+        (viz.strip, history(), {"columns": 0}, "0 snapshots"),
+        (viz.curves, history(), {"score": "fid"}, "'fid'.*fd, sure"),
+        (viz.curves, history(steps=0), {}, "no losses yet"),
     ],
 )
-def test_wrong_images_get_a_sentence(images, message):
-    for draw in (viz.grid, viz.show):
-        with pytest.raises(ValueError, match=message):
-            draw(images)
-
-
-@pytest.mark.parametrize("wrong", [{"cols": 0}, {"pad": -1}, {"scale": 0}, {"scale": 1.5}])
-def test_wrong_layout_gets_a_sentence(wrong):
-    (name, value), *_ = wrong.items()
-    with pytest.raises(ValueError, match=rf"{name} is {value}, but must be a whole number of at least"):
-        viz.grid(noise(), **wrong)
+def test_what_cannot_be_drawn_is_named(draw, given, options, message):
+    with pytest.raises(ValueError, match=message):
+        draw(given, **options)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_show_is_pixel_for_pixel_the_grid(channels):
+def test_show_is_pixel_for_pixel_the_grid_and_leaves_no_figure_open(channels):
     images = noise(6, channels)
-    plain = drawn(viz.show(images, cols=3, scale=3))
-    sheet = np.broadcast_to(viz.grid(images, cols=3, scale=3), plain.shape)
-    assert np.array_equal(plain, sheet)
-    titled = drawn(viz.show(images, title="six images of noise, and a title", cols=3, scale=3))
-    assert np.array_equal(titled[28:, : sheet.shape[1]], sheet)
-    assert (titled[:28] < 128).any() and titled.shape[1] > sheet.shape[1]
-
-
-def test_show_picks_a_scale_that_fits():
-    assert drawn(viz.show(noise(64, size=28))).shape[:2] == (484, 484)
-    assert drawn(viz.show(noise(1, size=28))).shape[:2] == (128, 128)
-    assert drawn(viz.show(noise(1, size=700))).shape[:2] == (704, 704)
-
-
-def test_a_large_picture_in_colour_is_shown_as_a_smaller_one_that_looks_the_same():
-    g = torch.Generator().manual_seed(0)
-    coarse = torch.rand(100, 3, 4, 4, generator=g) * 2 - 1
-    images = torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(-1, 1)
-    images = (images + 0.05 * torch.randn(images.shape, generator=g)).clamp(-1, 1)
-    with mock.patch("IPython.display.display") as display:
-        viz.show(images, scale=1)._ipython_display_()
-    shown = display.call_args[0][0]
-    assert set(shown) == {"image/jpeg", "text/plain"}
-    lossless = viz.grid(images)
-    off = np.abs(drawn(viz.show(images, scale=1)).astype(int) - lossless)
-    assert off.mean() < 6  # of 255: less than the noise in them
-    assert len(base64.b64decode(shown["image/jpeg"])) < 0.7 * len(encoded(lossless))
-
-
-def test_a_large_picture_of_noise_is_shown_too():
-    # What a collapsed generator draws: Pillow's optimised JPEG ran out of room on it.
-    images = noise(128, 3, size=32)
-    shown = drawn(viz.show(images, scale=1))
-    assert np.abs(shown.astype(int) - viz.grid(images)).mean() < 40  # of 255; a mean of 85 would be another picture
-
-
-def encoded(picture):
-    """The picture as PIL writes a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def test_a_figure_displays_itself_and_leaves_none_open():
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
-    figure = viz.show(noise())
-    assert plt.get_fignums() == []  # else the inline backend would show it a second time
+    figures = viz.show(images, cols=3, scale=3), viz.show(images, "six images of noise, and a title", cols=3, scale=3)
     with plt.rc_context({"savefig.bbox": "tight"}):
-        assert np.array_equal(drawn(figure), np.broadcast_to(viz.grid(noise(), scale=4), (88, 88, 3)))
+        plain, titled = map(drawn, figures)
+    sheet = np.broadcast_to(viz.grid(images, cols=3, scale=3), plain.shape)
+    assert np.array_equal(plain, sheet) and np.array_equal(titled[28:, : sheet.shape[1]], sheet)
+    assert (titled[:28] < 128).any() and titled.shape[1] > sheet.shape[1]
+    assert plt.get_fignums() == []  # else the inline backend would show it a second time
+    for n, size, side in ((64, 28, 484), (1, 28, 128), (1, 700, 704)):  # it picks a scale that fits
+        assert drawn(viz.show(noise(n, size=size))).shape[:2] == (side, side)
+
+
+def test_a_large_picture_in_colour_is_shown_smaller_and_looks_the_same(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    images = torch.nn.functional.interpolate(torch.rand(100, 3, 4, 4, generator=g) * 2 - 1, 32, mode="bicubic")
+    images = (images + 0.05 * torch.randn(images.shape, generator=g)).clamp(-1, 1)
+    kind, content = displayed(viz.show(images, scale=1))
+    lossless = viz.save_png(images, tmp_path / "lossless.png").stat().st_size
+    assert kind == "image/jpeg" and len(content) < 0.7 * lossless
+    # The second is what a collapsed generator draws: Pillow's optimised JPEG ran out of room on it.
+    for batch, most in ((images, 6), (noise(128, 3, size=32), 40)):  # of 255; 85 would be another picture
+        assert np.abs(drawn(viz.show(batch, scale=1)).astype(int) - viz.grid(batch)).mean() < most
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_save_png_is_lossless(tmp_path, channels):
     images = noise(4, channels)
-    path = viz.save_png(images, tmp_path / "new" / "grid.png", scale=2)
-    assert np.array_equal(iio.imread(path).squeeze(), viz.grid(images, scale=2).squeeze())
-    viz.save_png(viz.grid(images), path)  # a finished picture, over the old file
-    assert np.array_equal(iio.imread(path).squeeze(), viz.grid(images).squeeze())
-
-
-def test_a_file_that_cannot_be_written_gets_a_sentence(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OSError, match=r"Cannot write '.*x.png' .*choose another"):
-        viz.save_png(noise(), tmp_path / "file" / "x.png")
-    with pytest.raises(ValueError, match=r"shape \[8, 8\] and type uint8 cannot be drawn"):
-        viz.save_png(np.zeros((8, 8), np.uint8), tmp_path / "x.png")
+    for given, scale in ((images, 2), (viz.grid(images), 1)):  # the second is a finished picture, over the old file
+        path = viz.save_png(given, tmp_path / "new" / "grid.png", scale=scale)
+        assert np.array_equal(iio.imread(path).squeeze(), viz.grid(images, scale=scale).squeeze())
+    with pytest.raises(OSError, match=r"grid.png.x.png.*choose another"):
+        viz.save_png(images, path / "x.png")
 
 
 def test_strip_has_a_row_for_each_z_and_names_its_columns():
-    run = history(epoch=100)
-    figure = viz.strip(run, n=3, columns=[20, 100])
+    run = history(epoch=100)  # snapshots at 0, 20, ..., 200
+    figure = viz.strip([run.snapshots[k] for k in (1, 5)], n=3)
     assert [text.get_text() for text in figure.texts] == ["step 20", "step 100"]
     picture = drawn(figure)[20:]
-    scale = picture.shape[1] // (2 + 2 * 10)
     first, last = run.snapshots[1][1], run.snapshots[5][1]
     order = torch.stack([first[0], last[0], first[1], last[1], first[2], last[2]])
-    assert np.array_equal(picture[..., :1], viz.grid(order, cols=2, scale=scale))
-    by_epoch = viz.strip(run, n=2, columns=[0, 100, 200])
-    assert [text.get_text() for text in by_epoch.texts] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert np.array_equal(picture[..., :1], viz.grid(order, cols=2, scale=picture.shape[1] // (2 + 2 * 10)))
+    assert [text.get_text() for text in viz.strip(run, n=2, columns=3).texts] == ["epoch 0", "epoch 1", "epoch 2"]
     assert len(viz.strip(run.snapshots).texts) == 8
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n": 0}, "n is 0, but a strip has at least 1 row"),
-        ({"columns": 0}, "Asked for 0 snapshots"),
-        ({"columns": [30]}, "no snapshot of step 30; there are: 0, 20, 40"),
-    ],
-)
-def test_wrong_strip_gets_a_sentence(options, message):
-    with pytest.raises(ValueError, match=message):
-        viz.strip(history(), **options)
-
-
 def test_curves_draw_each_loss_its_mean_and_its_equilibrium():
-    run = history(epoch=100)
-    figure = viz.curves(run, equilibrium={"d_loss": 1.386}, smooth=11, title="a run")
+    run = history(steps=550, epoch=100)
+    figure = viz.curves(run, equilibrium={"d_loss": 1.386})
     losses, scores = figure.axes[:2]
     raw, mean, level = losses.lines[:3]
     assert np.array_equal(raw.get_ydata(), run.losses["d_loss"]) and raw.get_xdata()[0] == 1
-    assert mean.get_ydata()[100] == pytest.approx(np.mean(run.losses["d_loss"][95:106]))
+    assert mean.get_ydata()[100] == pytest.approx(np.mean(run.losses["d_loss"][95:106]))  # 11: a fiftieth of the run
     assert mean.get_ydata()[0] == pytest.approx(np.mean(run.losses["d_loss"][:6]))
     assert list(level.get_ydata()) == [1.386, 1.386]
     assert raw.get_color() == mean.get_color() == level.get_color() == viz.D_COLOR
-    assert losses.lines[3].get_color() == viz.G_COLOR
-    assert list(scores.lines[0].get_xdata()) == [50, 100, 150, 200] and scores.get_ylabel() == "fd"
+    assert losses.lines[3].get_color() == viz.G_COLOR and losses.child_axes[0].get_xlabel() == "epoch"
+    assert list(scores.lines[0].get_xdata())[:4] == [50, 100, 150, 200] and scores.get_ylabel() == "fd"
     assert viz.curves(run, score="sure").axes[1].get_ylabel() == "sure"
     assert drawn(figure).shape == (460, 720, 3)
+    assert viz.curves(SimpleNamespace(**vars(run), first_step=1000)).axes[0].lines[0].get_xdata()[0] == 1001
 
 
 def test_curves_without_scores_with_other_losses_and_after_nan():
     run = history(scores=False)
-    run.losses["penalty"] = [float("nan")] * 200
+    run.losses |= {"penalty": [float("nan")] * 200, "g_loss": [5.0] * 200}
     run.losses["d_loss"][100] = float("nan")
-    run.losses["g_loss"] = [5.0] * 200
-    figure = viz.curves(run, smooth=5)
-    assert len(figure.axes) == 1 and len(figure.axes[0].lines) == 6
-    mean = figure.axes[0].lines[1].get_ydata()
-    window = run.losses["d_loss"][98:100] + run.losses["d_loss"][101:103]
-    assert mean[100] == pytest.approx(np.mean(window))
-    low, high = figure.axes[0].get_ylim()
-    assert low < 1.4 and high > 5.0
+    (losses,) = viz.curves(run).axes
+    assert len(losses.lines) == 6 and losses.get_ylim()[0] < 1.4 and losses.get_ylim()[1] > 5.0
+    values = np.array([1.0, np.nan, 3.0, 8.0, np.inf, np.nan, np.nan])
+    np.testing.assert_allclose(viz.running_mean(values, 3), [1, 2, 5.5, 5.5, 8, np.nan, np.nan])
 
 
-def test_wrong_curves_get_a_sentence():
-    with pytest.raises(ValueError, match="no losses yet; train for at least one step"):
-        viz.curves(SimpleNamespace(losses={"d_loss": []}, scores=[], steps_per_epoch=None))
-    with pytest.raises(ValueError, match="no score 'fid'; measured were: fd, sure"):
-        viz.curves(history(), score="fid")
-    with pytest.raises(ValueError, match="smooth is 0, but at least 1 step is averaged"):
-        viz.curves(history(), smooth=0)
-
-
-def test_importing_viz_waits_neither_for_ipython_nor_for_matplotlib():
-    code = "import sys, ganlib.viz; print([m for m in ('IPython', 'matplotlib') if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.stdout.strip() == "[]", done.stderr
+def test_importing_viz_waits_for_no_notebook_no_matplotlib_and_no_reader():
+    late = {"IPython", "ipywidgets", "matplotlib", "ganlib.data.loading", "ganlib.data.folders"}
+    code = f"import sys, ganlib.viz; print({{*sys.modules}} & {late}); from ganlib.data import augment, load"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()" and done.returncode == 0, done.stderr

@@ -1,95 +1,65 @@
 """Films of a run that move: in JupyterLab, in nbconvert's HTML, on GitHub, and as GIF files."""
 
-from __future__ import annotations
-
-import functools
 import io
-import itertools
-import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
-import torch
 from PIL import Image
+from torch import Tensor
 
-from ganlib.viz.images import as_picture, spread, write
+from ganlib.viz.images import grid, spread_snapshots, write_file
 
 
-def animation(
-    frames: Sequence,
-    fps: float = 8,
-    hold_last: float = 1.5,
-    scale: int = 1,
-    cols: int | None = None,
-    pad: int = 2,
-    max_bytes: int = 400_000,
-) -> Animation:
-    """A film to end a notebook's cell with: it moves in JupyterLab, in nbconvert's HTML and in any browser.
+def animation(frames: Sequence, fps: float = 8, hold_last: float = 1.5, *, max_bytes=400_000, **layout) -> "Animation":
+    """A film to end a notebook's cell with.
 
     Args:
-        frames: image batches ``[N, C, h, w]`` as in ``grid``, or finished pictures, uint8 ``[H, W, C]``.
+        frames: image batches ``[N, C, h, w]`` or finished pictures ``[H, W, C]``, as in ``grid``.
         fps: frames a second, above 0 and at most 50 (browsers slow faster films down).
         hold_last: seconds for which the last frame stays longer, before the film starts again.
-        scale, cols, pad: as in ``grid``.
         max_bytes: the most it may take in a notebook, where every byte counts 4/3.
+        layout: ``cols``, ``pad`` and ``scale`` as in ``grid``.
 
     Raises:
-        ValueError: if there is no frame, a frame is no picture (see ``grid``), frames differ in size,
-            ``fps`` is not in (0, 50] or ``hold_last`` is negative.
+        ValueError: if there is no frame, one is no picture, their sizes differ, or ``fps`` or ``hold_last`` is invalid.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps is {fps}, but must be above 0 and at most 50.")
     if hold_last < 0:
         raise ValueError(f"hold_last is {hold_last} seconds, but must be 0 or more.")
-    pictures = [as_picture(frame, cols, pad, scale) for frame in frames]
+    pictures = [grid(frame, **layout) for frame in frames]
     if not pictures:
         raise ValueError("There are no frames to animate; take a snapshot at least once during the run.")
-    if len({picture.shape for picture in pictures}) > 1:
-        sizes = " and ".join(sorted({str(list(picture.shape)) for picture in pictures}))
-        raise ValueError(f"The frames of one animation must be of one size, but some are {sizes}.")
+    if len(sizes := {str(list(picture.shape)) for picture in pictures}) > 1:
+        raise ValueError(f"The frames of an animation must be of one size, but are {' and '.join(sorted(sizes))}.")
     # GIF counts hundredths of a second: round when a frame ends, not how long it lasts, so no error adds up.
     ends = [10 * round(100 * k / fps) for k in range(len(pictures) + 1)]
     ends[-1] += 10 * round(100 * hold_last)
-    return Animation(pictures, [after - before for before, after in itertools.pairwise(ends)], max_bytes)
+    return Animation(pictures, np.diff(ends).tolist(), max_bytes)
 
 
-def save_gif(frames: Sequence, path: str | os.PathLike, fps: float = 8, hold_last: float = 1.5, **layout) -> Path:
-    """Write frames as a GIF that loops forever, and return its path: ``animation(...).save(path)``.
-
-    Args:
-        frames, fps, hold_last: as in ``animation``; ``layout`` is its ``cols``, ``pad`` and ``scale``.
-        path: ends in ``.gif``; folders that are missing are made, an older file of that name is replaced.
-
-    Raises:
-        ValueError, OSError: as ``animation`` and ``Animation.save``.
-    """
+def save_gif(frames: Sequence, path: str | Path, fps: float = 8, hold_last: float = 1.5, **layout) -> Path:
+    """Write frames as a GIF that loops forever (see ``animation``); return its path."""
     return animation(frames, fps, hold_last, **layout).save(path)
 
 
-def frames_of(history, at_most: int = 60) -> list[torch.Tensor]:
-    """The snapshots of a run as frames for ``animation``: uint8 ``[N, C, H, W]`` each, oldest first.
+def frames_of(history, at_most: int = 60) -> list[Tensor]:
+    """The snapshots of a run as frames: uint8 ``[N, C, H, W]``, oldest first.
 
-    Args:
-        history: what ``fit`` returned, or its list of ``(step, images)``.
-        at_most: how many, spread evenly over the run, the first and the last among them.
-
-    Raises:
-        ValueError: if there are no snapshots, or ``at_most`` is below 1.
+    ``history`` is what ``fit`` returned, or its list of ``(step, images)``. Of more than ``at_most`` snapshots so many
+    are taken, spread evenly over the run, the first and the last among them.
     """
-    return [images for _, images in spread(history, at_most)]
+    return [images for _, images in spread_snapshots(history, at_most)]
 
 
 class Animation:
-    """A film, made by ``animation``: ``pictures``, uint8 ``[H, W, C]``, and the ``durations`` of each in ms.
+    """A film: ``pictures``, uint8 ``[H, W, C]``, and ``durations`` in milliseconds.
 
-    In a notebook it is an animated PNG: that is ``image/png`` to every viewer, where nbconvert drops
-    ``image/gif``. Whatever cannot animate, such as a printed page, shows the last frame.
-
-    To stay within a given size it is written in 128 colours shared by all frames, else in 64 or 32 (grey: 32
-    or 16 shades), else with every second frame only, shown as long as two, and so on. Identical neighbours
-    are stored once, and shown as long as all of them.
+    In a notebook it is an animated PNG, since nbconvert drops ``image/gif``; what cannot animate, such as a printed
+    page, shows the last frame. To stay within a given size it is written in 128 colours shared by all frames, else in
+    64 or 32 (grey: 32 or 16), else with every second frame only, and so on; identical neighbours are merged.
     """
 
     def __init__(self, pictures: list[np.ndarray], durations: list[int], max_bytes: int):
@@ -103,58 +73,46 @@ class Animation:
         return f"Animation({len(self)} frames, {width} × {height} pixels, {sum(self.durations) / 1000:.1f} s)"
 
     def _repr_png_(self) -> bytes:
-        return self._png
+        return _encoded(self.pictures, self.durations, ".png", self.max_bytes)
 
-    @functools.cached_property
-    def _png(self) -> bytes:
-        return _film(self.pictures, self.durations, "PNG", self.max_bytes)
-
-    def save(self, path: str | os.PathLike, max_bytes: int = 2_000_000) -> Path:
-        """Write the film, in at most ``max_bytes`` bytes, and return its path. An older file is replaced.
-
-        Args:
-            path: ends in ``.gif`` or ``.png``; folders that are missing are made.
-            max_bytes: the file's largest size.
-
-        Raises:
-            ValueError: if ``path`` ends in neither.
-            OSError: if the file cannot be written.
-        """
-        kind = Path(path).suffix.upper()
-        if kind not in (".GIF", ".PNG"):
+    def save(self, path: str | Path, max_bytes: int = 2_000_000) -> Path:
+        """Write a ``.gif`` or ``.png`` of at most ``max_bytes`` bytes; return its path."""
+        if (kind := Path(path).suffix.lower()) not in (".gif", ".png"):
             raise ValueError(f"An animation is saved as .gif or .png, but '{path}' ends in neither.")
-        return write(path, _film(self.pictures, self.durations, kind[1:], max_bytes))
+        return write_file(path, _encoded(self.pictures, self.durations, kind, max_bytes))
 
 
-def _film(pictures: list[np.ndarray], durations: list[int], kind: str, max_bytes: int) -> bytes:
-    """A GIF or an animated PNG as bytes, at most ``max_bytes`` (or a single frame): see ``Animation``."""
+def _encoded(pictures: list[np.ndarray], durations: list[int], kind: str, max_bytes: int) -> bytes:
+    """A ``.gif`` or animated ``.png`` of at most ``max_bytes``, or of a single frame."""
     for colors in (128, 32, 16) if pictures[0].shape[2] == 1 else (128, 64, 32):
-        buffer = io.BytesIO()
-        first, *rest = _reduced(pictures, colors, kind)
-        settings = {"save_all": True, "duration": durations, "loop": 0}
-        if kind == "PNG" and rest:  # the last frame comes first too: the still, which is no part of the film
-            rest[-1].save(buffer, kind, append_images=[first, *rest], default_image=True, **settings)
-        else:
-            first.save(buffer, kind, append_images=rest, **settings)
-        if buffer.tell() <= max_bytes or (colors < 64 and not rest):
-            return buffer.getvalue()
-        if buffer.tell() > 2 * max_bytes and rest:
+        film = _in_colors(pictures, durations, kind, colors)
+        if len(film) <= max_bytes or (colors < 64 and len(pictures) == 1):
+            return film
+        if len(film) > 2 * max_bytes and len(pictures) > 1:
             break  # fewer colours save a third, not a half
     keep = range((len(pictures) - 1) % 2, len(pictures), 2)  # the last frame stays
-    return _film([pictures[k] for k in keep], [sum(durations[max(0, k - 1) : k + 1]) for k in keep], kind, max_bytes)
+    longer = [sum(durations[max(0, k - 1) : k + 1]) for k in keep]
+    return _encoded([pictures[k] for k in keep], longer, kind, max_bytes)
 
 
-def _reduced(pictures: list[np.ndarray], colors: int, kind: str) -> list[Image.Image]:
-    """The pictures in ``colors`` colours, the same for all; no dither: it flickers and takes more bytes."""
+def _in_colors(pictures: list[np.ndarray], durations: list[int], kind: str, colors: int) -> bytes:
+    """The film in so many colours, the same for all frames."""
+    # No dither: it flickers and takes more bytes.
     if pictures[0].shape[2] == 3:
-        some = np.concatenate(pictures[:: math.ceil(len(pictures) / 16)])
-        palette = Image.fromarray(some).quantize(colors, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        return [Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    shades = np.linspace(0, 255, colors).round().astype(np.uint8)
-    nearest = (np.arange(256) / 255 * (colors - 1)).round().astype(np.uint8)
-    if kind == "PNG":
-        return [Image.fromarray(shades[nearest[p[:, :, 0]]]) for p in pictures]
-    images = [Image.fromarray(nearest[p[:, :, 0]]) for p in pictures]
-    for image in images:
-        image.putpalette(shades.repeat(3).tobytes())
-    return images
+        shared = Image.fromarray(np.concatenate(pictures[:: 1 + (len(pictures) - 1) // 16])).quantize(colors)
+        frames = [Image.fromarray(p).quantize(palette=shared, dither=Image.Dither.NONE) for p in pictures]
+        palette = bytes(shared.getpalette())
+    else:
+        nearest = (np.arange(256) / 255 * (colors - 1)).round().astype(np.uint8)
+        shades = np.linspace(0, 255, colors).round().astype(np.uint8)[nearest]
+        frames = [Image.fromarray(shades[p[:, :, 0]]) for p in pictures]
+        palette = np.arange(256, dtype=np.uint8).repeat(3).tobytes()
+    buffer, settings = io.BytesIO(), {"save_all": True, "duration": durations, "loop": 0}
+    if kind == ".gif":
+        settings |= {"extension": kind, "plugin": "pillow", "mode": "P", "palette": palette}
+        return iio.imwrite("<bytes>", np.stack(frames), **settings)
+    # Not by imageio: it takes no palette for PNG, and in true colour a film is twice as large.
+    if len(frames) > 1:  # the last frame comes first too: the still, which is no part of the film
+        settings |= {"append_images": frames, "default_image": True}
+    frames[-1].save(buffer, "PNG", **settings)
+    return buffer.getvalue()

@@ -1,113 +1,89 @@
 """The game with controls: a live figure for JupyterLab, Colab and every other notebook that shows ipywidgets."""
 
-from __future__ import annotations
-
-import io
 import itertools
 from collections.abc import Callable, Mapping
 
+import imageio.v3 as iio
 import torch
-from PIL import Image
 
-from ganlib._runtime.device import rng
+from ganlib._runtime.randomness import rng
 from ganlib.losses import minimax_g_loss, non_saturating_g_loss
 from ganlib.viz.plane import picture
 
-LOSSES = {"non-saturating": non_saturating_g_loss, "minimax (saturating)": minimax_g_loss}
+G_LOSSES = {"non-saturating": non_saturating_g_loss, "minimax (saturating)": minimax_g_loss}
 SHOWN = 300  # points of each kind in the picture
 
 
-def playground(
-    make_gan: Callable,
-    step: Callable,
-    targets: Mapping[str, Callable],
-    *,
-    batch_size: int = 128,
-    steps_a_frame: int = 10,
-    seed: int = 0,
-):
-    """A game in the plane with its controls, to end a notebook's cell with.
+def playground(make_gan: Callable, step: Callable, targets: Mapping, *, batch_size=128, steps_a_frame=10, seed=0):
+    """A game in the plane with its controls: an ``ipywidgets.HBox``.
 
-    The learning rates, the discriminator's updates and the loss may change while it runs; another target, or "start
-    over", builds the players anew.
-
-    Args:
-        make_gan: ``make_gan(seed)`` builds the players, a ``steps.GAN`` of points [B, 2].
-        step: one generator update, ``step(gan, batches, g_loss_of=..., n_d=...)``: with this loss of the generator's
-            on the logits [B], after so many updates of the discriminator.
-        targets: name -> sampler, ``sampler(n, rng)`` -> points [n, 2].
-        batch_size: points of each kind in a batch.
-        steps_a_frame: steps between two pictures.
-        seed: of the players and of all that is drawn.
-
-    Returns:
-        an ``ipywidgets.HBox``: the controls and the picture.
-
-    Raises:
-        ImportError: if ipywidgets is not installed.
-        ValueError: if there is no target.
+    ``make_gan(seed)`` builds the players, a ``GAN`` of points [B, 2]. ``step(gan, batches, g_loss_of=..., n_d=...)`` is
+    one generator update with this loss of the logits [B], after so many updates of the discriminator. ``targets`` are
+    named samplers, ``sampler(n, rng)`` -> points [n, 2]. The rates, ``n_d`` and the loss may change while it runs, with
+    ``steps_a_frame`` steps between two pictures; another target, or "start over", builds the players anew.
     """
-    if not targets:
-        raise ValueError("There is no target to learn; give at least one, such as {'ring': toys.ring}.")
-    try:
-        import ipywidgets as w
-    except ImportError as error:
-        raise ImportError("The live figure needs ipywidgets: pip install ipywidgets, then run this again.") from error
+    return _Playground(make_gan, step, targets, batch_size, steps_a_frame, seed).box
 
-    def named(kind, description, **settings):
+
+class _Playground:
+    """The players, and the widgets that show and control them."""
+
+    def __init__(self, make_gan, step, targets, batch_size: int, steps_a_frame: int, seed: int):
+        if not targets:
+            raise ValueError("There is no target to learn; give at least one, such as {'ring': toys.ring}.")
+        try:
+            import ipywidgets as w
+        except ImportError as error:
+            raise ImportError("The live figure needs ipywidgets: pip install ipywidgets, and try again.") from error
+        self.make_gan, self.step, self.targets = make_gan, step, targets
+        self.batch_size, self.steps_a_frame, self.seed = batch_size, steps_a_frame, seed
         wide = {"style": {"description_width": "130px"}, "layout": w.Layout(width="400px")}
-        return kind(description=description, **wide, **settings)
+        self.target = w.Dropdown(description="target", options=list(targets), **wide)
+        self.loss = w.Dropdown(description="generator's loss", options=list(G_LOSSES), **wide)
+        players = make_gan(seed)  # they come with learning rates of their own: the sliders start there
+        self.rates = [
+            w.FloatLogSlider(opt.param_groups[0]["lr"], description=f"{name}'s learning rate", min=-5, max=-1, **wide)
+            for name, opt in (("G", players.g_opt), ("D", players.d_opt))
+        ]
+        self.n_d = w.IntSlider(1, description="D updates per G's", min=1, max=10, **wide)
+        self.play = w.Play(min=0, max=1_000_000, interval=50, show_repeat=False)  # a clock that lives in the browser
+        again = w.Button(description="start over")
+        self.view, self.note = w.Image(format="png", width=450, height=450), w.HTML()
 
-    target = named(w.Dropdown, "target", options=list(targets))
-    loss = named(w.Dropdown, "generator's loss", options=list(LOSSES))
-    # The players come with learning rates of their own: the sliders start there.
-    start = make_gan(seed)
-    rates = [
-        named(w.FloatLogSlider, f"{name}'s learning rate", value=opt.param_groups[0]["lr"], min=-5, max=-1, step=0.1)
-        for name, opt in (("G", start.g_opt), ("D", start.d_opt))
-    ]
-    n_d = named(w.IntSlider, "D updates per G's", value=1, min=1, max=10)
-    play = w.Play(min=0, max=1_000_000, interval=50, show_repeat=False)  # a clock that lives in the browser
-    again = w.Button(description="start over")
-    view, note = w.Image(format="png", width=450, height=450), w.HTML()
-    game = {}
+        self.play.observe(lambda tick: self.train() if tick["new"] else self.start_over(), "value")  # ■ goes back to 0
+        self.target.observe(self.start_over, "value")
+        self.loss.observe(lambda _: self.show(), "value")
+        again.on_click(self.start_over)
+        self.start_over()
+        controls = [self.target, self.loss, *self.rates, self.n_d, w.HBox([self.play, again]), self.note]
+        self.box = w.HBox([w.VBox(controls), self.view])
 
-    def start_over(*_):
-        gan, draw = make_gan(seed), rng(seed)
-        sampler = targets[target.value]
-        game.update(gan=gan, steps=0, batches=(sampler(batch_size, draw) for _ in itertools.count()))
-        game["real"] = sampler(SHOWN, rng(seed + 1))
-        game["z"] = torch.randn(SHOWN, gan.z_dim, generator=rng(seed + 2))
-        game["extent"] = 1.5 * game["real"].abs().max().item()
-        show()
+    def start_over(self, *_):
+        self.gan, self.steps, draw = self.make_gan(self.seed), 0, rng(self.seed)
+        sampler = self.targets[self.target.value]
+        self.batches = (sampler(self.batch_size, draw) for _ in itertools.count())
+        self.real = sampler(SHOWN, rng(self.seed + 1))
+        self.z = torch.randn(SHOWN, self.gan.z_dim, generator=rng(self.seed + 2))
+        self.show()
 
-    def go_on(*_):
-        for opt, rate in zip((game["gan"].g_opt, game["gan"].d_opt), rates, strict=True):
+    def train(self):
+        for opt, rate in zip((self.gan.g_opt, self.gan.d_opt), self.rates, strict=True):
             for group in opt.param_groups:
                 group["lr"] = rate.value
-        for _ in range(steps_a_frame):
-            record = step(game["gan"], game["batches"], g_loss_of=LOSSES[loss.value], n_d=n_d.value)
-        game["steps"] += steps_a_frame
-        show("".join(f" · {name} {torch.as_tensor(value).item():.3f}" for name, value in record.items()))
+        for _ in range(self.steps_a_frame):
+            record = self.step(self.gan, self.batches, g_loss_of=G_LOSSES[self.loss.value], n_d=self.n_d.value)
+        self.steps += self.steps_a_frame
+        self.show("".join(f" · {name} {torch.as_tensor(value).item():.3f}" for name, value in record.items()))
 
-    def show(losses=""):
+    def show(self, losses: str = ""):
         with torch.no_grad():
-            fake = game["gan"].generator(game["z"])
+            fake = self.gan.generator(self.z)
+        game = self.real, fake, self.gan.discriminator, G_LOSSES[self.loss.value]
         try:
-            frame = picture(
-                game["real"], fake, game["gan"].discriminator, LOSSES[loss.value], extent=game["extent"], size=450
-            )
+            frame = picture(*game, extent=1.5 * self.real.abs().max().item(), size=450)
         except ValueError as error:  # a learning rate too far: say so, and wait for "start over"
-            setattr(play, "playing" if play.has_trait("playing") else "_playing", False)  # ipywidgets 8, 7
-            note.value = f"{error}"
+            setattr(self.play, "playing" if self.play.has_trait("playing") else "_playing", False)  # ipywidgets 8, 7
+            self.note.value = f"{error}"
             return
-        buffer = io.BytesIO()
-        Image.fromarray(frame).save(buffer, "PNG")
-        view.value, note.value = buffer.getvalue(), f"step {game['steps']:,}{losses}"
-
-    play.observe(lambda change: go_on() if change["new"] else start_over(), "value")  # its stop button goes back to 0
-    target.observe(start_over, "value")
-    loss.observe(lambda _: show(), "value")
-    again.on_click(start_over)
-    start_over()
-    return w.HBox([w.VBox([target, loss, *rates, n_d, w.HBox([play, again]), note]), view])
+        self.view.value = iio.imwrite("<bytes>", frame, extension=".png", plugin="pillow")
+        self.note.value = f"step {self.steps:,}{losses}"
