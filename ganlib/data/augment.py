@@ -1,38 +1,21 @@
-"""Differentiable augmentation: what the discriminator sees is moved, cut and tinted, reals and fakes alike.
+"""Differentiable augmentation (Zhao et al. 2020, arXiv:2006.10738): all that the discriminator sees is changed.
 
-With few images the discriminator learns them by heart and then says nothing about the generator. Augmenting the reals
-alone would teach the generator to draw augmented pictures. Augmenting everything that the discriminator sees, also in
-the generator's update, does not, as long as the gradient comes back through it.
-
-Source: Zhao et al. 2020, arXiv:2006.10738, section 3; the strengths are those of the authors' code.
+With few images a discriminator learns them by heart. Augmenting the reals alone would teach the generator to draw
+augmented pictures; augmenting the fakes as well, also in the generator's update, does not.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-
-REACH = 8  # a translation moves an image by at most so many-th of its side
-LEVEL = 0.5  # brightness is shifted by up to this, of a range of 2
+from torch.nn.functional import pad
 
 
 def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
-    """The images, each changed in its own random way; differentiable, twice if need be.
+    """Images [B, C, H, W] in [-1, 1], each changed in its own random way; differentiable, twice if need be.
 
-    The numbers come from torch's global generator, on the CPU: the same on every device, and ``fit`` seeds it at each
-    step, so that a run goes on exactly without a state of their own. Pixels that come from nowhere are 0: grey.
-
-    Args:
-        images: [B, C, H, W] in [-1, 1], C = 1 or 3.
-        kinds: of :data:`KINDS`, in any order: the colours change first, then the place, then a piece is cut out.
-
-    Returns:
-        [B, C, H, W]; with ``"colour"`` it may leave [-1, 1].
-
-    Raises:
-        ValueError: if there is no such kind.
+    The random numbers are torch's global ones on the CPU, which ``fit`` seeds at each step: the same on every device.
+    Pixels from outside are 0: grey. With ``"colour"`` an image may leave [-1, 1].
     """
     for kind in check_kinds(kinds):
         images = KINDS[kind](images)
@@ -40,52 +23,32 @@ def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
 
 
 def augmented(discriminator: nn.Module, kinds: Iterable[str]) -> nn.Module:
-    """Let ``discriminator`` see its images through :func:`augment` from now on, whenever it is in training mode.
-
-    Every training step works with it unchanged, its weights keep their names, and in eval mode it sees the images as
-    they are. A run notes the kinds in its ``config.json``.
-
-    Args:
-        discriminator: any network of images [B, C, H, W].
-        kinds: as in :func:`augment`; none leaves it as it is.
-
-    Returns:
-        ``discriminator`` itself; its ``augment`` has the kinds, in the order in which they are applied.
-
-    Raises:
-        ValueError: if there is no such kind, or it has been augmented before.
-    """
+    """``discriminator`` itself, which in training mode from now on sees its images through :func:`augment`."""
     kinds = check_kinds(kinds)
     if before := getattr(discriminator, "augment", ()):
         raise ValueError(f"This discriminator is augmented already ({', '.join(before)}); build a new one.")
     if kinds:
-        discriminator.augment = kinds
-        discriminator.register_forward_pre_hook(_before)
+        discriminator.augment = kinds  # a run notes them in its config.json
+        discriminator.register_forward_pre_hook(_augment_inputs)
     return discriminator
 
 
 def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
-    """``kinds`` once each, in the order in which they are applied.
-
-    Raises:
-        ValueError: if there is no such kind.
-    """
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"There is no augmentation '{kind}'; there are: {', '.join(KINDS)}.")
+    """``kinds`` once each, in the order in which they are applied: colours, then the place, then the hole."""
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    if unknown := kinds - set(KINDS):
+        raise ValueError(f"There is no augmentation '{unknown.pop()}'; there are: {', '.join(KINDS)}.")
     return tuple(kind for kind in KINDS if kind in kinds)
 
 
-def _before(discriminator: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-    """The hook that torch calls with the inputs of ``discriminator``."""
+def _augment_inputs(discriminator: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
     return (augment(inputs[0], discriminator.augment), *inputs[1:]) if discriminator.training else None
 
 
 def _colour(images: Tensor) -> Tensor:
-    """Brightness by up to ±0.5, then saturation times 0 to 2 (nothing to a grey image), contrast times 0.5 to 1.5."""
+    """Brightness by up to ±0.5 of a range of 2, then saturation times 0 to 2, then contrast times 0.5 to 1.5."""
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1).to(images)
-    images = images + LEVEL * (2 * brightness - 1)
+    images = images + 0.5 * (2 * brightness - 1)
     grey = images.mean(1, keepdim=True)
     images = grey + 2 * saturation * (images - grey)
     level = images.mean((1, 2, 3), keepdim=True)
@@ -93,16 +56,13 @@ def _colour(images: Tensor) -> Tensor:
 
 
 def _translate(images: Tensor) -> Tensor:
-    """Down and to the right by whole pixels, up to an eighth of the side each way, or up and to the left."""
-    for axis in (2, 3):
-        size = images.shape[axis]
-        by = torch.randint(-(size // REACH), size // REACH + 1, (len(images), 1))
-        source = torch.arange(size) - by  # [B, size]: which row comes to each place
-        shape = [len(images), 1, 1, 1]
-        shape[axis] = size
-        inside = ((source >= 0) & (source < size)).view(shape).to(images)
-        source = source.clamp(0, size - 1).view(shape).to(images.device)
-        images = images.gather(axis, source.expand(images.shape)) * inside
+    """By whole pixels, up to an eighth of the side each way."""
+    for _ in range(2):  # down or up, then aside
+        images = images.transpose(2, 3)
+        reach, size = images.shape[3] // 8, images.shape[3]
+        come_from = torch.arange(size) + reach - torch.randint(-reach, reach + 1, (len(images), 1))
+        index = come_from.view(-1, 1, 1, size).to(images.device)
+        images = pad(images, (reach, reach)).gather(3, index.expand(images.shape))
     return images
 
 
@@ -110,10 +70,8 @@ def _cut_out(images: Tensor) -> Tensor:
     """A square of half the side, whose centre is anywhere in the image: near an edge a part of it lies outside."""
     inside = torch.ones(len(images), 1, 1, dtype=torch.bool)
     for axis, size in enumerate(images.shape[2:], 1):
-        side = size // 2
-        first = torch.randint(0, size + 1, (len(images), 1)) - side // 2
-        place = torch.arange(size)
-        inside = inside & ((place >= first) & (place < first + side)).unsqueeze(3 - axis)
+        place = torch.arange(size) - torch.randint(0, size + 1, (len(images), 1)) + size // 2 // 2
+        inside = inside & ((place >= 0) & (place < size // 2)).unsqueeze(3 - axis)
     return images * (~inside).unsqueeze(1).to(images)
 
 

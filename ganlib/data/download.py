@@ -1,13 +1,8 @@
-"""One file from the internet, whole and checked, or a sentence that says why not."""
-
-from __future__ import annotations
+"""Files from the internet, intact and checked, or a sentence that says why not."""
 
 import contextlib
-import hashlib
-import html.parser
-import http.client
-import os
-import queue
+import logging
+import socket
 import threading
 import urllib.parse
 import urllib.request
@@ -15,116 +10,62 @@ from pathlib import Path
 
 from ganlib._runtime.progress import bar
 
-DRIVE = "https://drive.google.com/uc"
-CONNECT_SECONDS = 5
-STALL_SECONDS = 15
+log = logging.getLogger("ganlib")
+
+DRIVE = "https://drive.google.com/"
+CONNECT_SECONDS, STALL_SECONDS = 5, 15
 
 
 def fetch(url: str, target: Path, md5: str | None) -> None:
-    """Download one file; ``target`` appears only once it is whole and has the right checksum (None: any).
+    """Download one file; it gets its name once it is intact, else OSError says why."""
+    import pooch
+    import requests
 
-    Raises:
-        OSError: if there is no connection, or what came is a web page, cut off, or has another checksum.
-    """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    seen, size, start = hashlib.md5(usedforsecurity=False), 0, b""
-    try:
-        with _connect(url) as response, part.open("wb") as file:
-            print(f"Downloading {url} …")
-            promised = response.headers.get("Content-Length")
-            with (
-                bar(int(promised) if promised else None, target.name, "B", scaled=True) as progress,
-                contextlib.suppress(http.client.IncompleteRead),  # the size tells
-            ):
-                while block := response.read(2**20):
-                    start = start or block[:512]
-                    size += len(block)
-                    seen.update(block)
-                    file.write(block)
-                    progress.update(len(block))
-        if looks_like_html(start):
-            why = "a web page came instead of the file (a login, quota or error page)"
-        elif promised and size < int(promised):
-            why = f"the connection broke off after {size:,} of {int(promised):,} bytes"
-        elif md5 is not None and seen.hexdigest() != md5:
-            why = f"its md5 checksum is {seen.hexdigest()}, not {md5}: it is damaged or another file"
+    def get(url: str, part: str, _) -> None:
+        if not urllib.request.getproxies():  # behind a proxy, names are looked up by the proxy
+            _look_up(urllib.parse.urlsplit(url).hostname)
+        if url.startswith(DRIVE):
+            _gdown().download(url, part, use_cookies=False)
         else:
-            part.replace(target)
-            return
-    except (OSError, http.client.HTTPException) as error:
-        why = str(getattr(error, "reason", None) or error or type(error).__name__)
-    finally:
-        part.unlink(missing_ok=True)
-    raise OSError(f"{url} could not be downloaded: {why}. Try again later, or get it by hand as data/README.md says.")
+            with bar(1, target.name, "B", scaled=True) as progress:  # pooch puts the file's size in place of the 1,
+                progress.reset = lambda: None  # and at the end begins anew, which would show a bar that never was
+                limits = (CONNECT_SECONDS, STALL_SECONDS)
+                pooch.HTTPDownloader(progressbar=progress, chunk_size=2**20, timeout=limits)(url, part, None)
+        with open(part, "rb") as file:
+            if looks_like_html(file.read(512)):
+                raise OSError("a web page (login, quota or error) came instead of the file")
 
-
-def fetch_from_drive(file_id: str, target: Path, md5: str | None) -> None:
-    """Download one file from Google Drive as :func:`fetch` does, past the page that asks whether one really wants it.
-
-    For what is too large for its virus scanner Drive sends that page first, with a form to submit; for what was
-    downloaded too often, a page in place of the file.
-
-    Args:
-        file_id: what a link to the file has after ``id=``.
-        target, md5: as in :func:`fetch`.
-
-    Raises:
-        OSError: if the file cannot be had, or is not the right one.
-    """
-    url = f"{DRIVE}?{urllib.parse.urlencode({'export': 'download', 'id': file_id})}"
+    pooch.get_logger().setLevel("WARNING")  # it would tell of every step on stderr
+    log.info(f"Downloading {url} …")
     try:
-        with _connect(url) as response:
-            page = _Page(response.url)
-            if "html" in response.headers.get("Content-Type", ""):
-                page.feed(response.read(2**20).decode(errors="replace"))
-                if not page.fields:
-                    raise OSError(f"Google Drive sent a page, '{page.title or 'untitled'}', instead of the file")
-                url = f"{page.action}?{urllib.parse.urlencode(page.fields)}"
-    except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "reason", None) or error
-        raise OSError(f"'{target.name}' could not be downloaded: {why}.") from error
-    fetch(url, target, md5)
+        pooch.retrieve(url, md5 and f"md5:{md5}", target.name, target.parent, downloader=get)
+    except Exception as error:  # those of requests, pooch and gdown have no kind in common
+        why = "there is no connection" if isinstance(error, requests.ConnectionError) else " ".join(str(error).split())
+        by_hand = "try again later, or get it by hand as data/README.md says."
+        raise OSError(f"'{target.name}' could not be downloaded from {url} ({why}); {by_hand}") from error
 
 
-class _Page(html.parser.HTMLParser):
-    """The title of a page, and the form in it that fetches a file: where it is sent, and what with."""
-
-    def __init__(self, url: str):
-        super().__init__()
-        self.url, self.action, self.fields, self.title, self._in = url, "", {}, "", ""
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self._in = tag
-        if tag == "form" and attrs.get("id") == "download-form":
-            self.action = urllib.parse.urljoin(self.url, attrs.get("action") or "")
-        if tag == "input" and self.action and attrs.get("name"):
-            self.fields[attrs["name"]] = attrs.get("value") or ""
-
-    def handle_data(self, data):
-        if self._in == "title" and not self.title:
-            self.title = data.strip()
+def _gdown():
+    """The package that confirms to Google Drive that one really wants a large file."""
+    try:
+        import gdown
+    except ImportError as error:
+        raise OSError("Google Drive needs the package gdown: pip install gdown") from error
+    return gdown
 
 
-def _connect(url: str):
-    """An open response within ``CONNECT_SECONDS``. In a thread: looking up a name has no time-out."""
-    answers = queue.SimpleQueue()
-    request = urllib.request.Request(url, headers={"User-Agent": "ganlib"})
+def _look_up(host: str) -> None:
+    """Give up on a name that nobody answers for; the system's look-up has no limit."""
 
     def ask():
-        try:
-            answers.put(urllib.request.urlopen(request, timeout=STALL_SECONDS))
-        except Exception as error:
-            answers.put(error)
+        with contextlib.suppress(OSError):  # the download will say so
+            socket.getaddrinfo(host, None)
 
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=CONNECT_SECONDS)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {CONNECT_SECONDS} seconds") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {CONNECT_SECONDS} seconds")
 
 
 def looks_like_html(start: bytes) -> bool:

