@@ -8,21 +8,25 @@ Takes the running average of the newest checkpoint (or of --step) in half precis
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
 from ganlib.runs import checkpoint
 
 LARGEST = 8_000_000  # bytes: it is in every copy of the repository
 
 
-def halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights in half precision; counters stay."""
-    return {name: w.half().contiguous() if w.is_floating_point() else w for name, w in weights.items()}
+def ship(weights: dict[str, torch.Tensor], config: dict, steps_done: int, path: Path) -> None:
+    """Write a checkpoint of one generator alone, its weights in half precision; counters stay as they are."""
+    halved = {f"ema_generator/{k}": w.half() if w.is_floating_point() else w for k, w in weights.items()}
+    facts = {"steps_done": steps_done, "networks": {"ema_generator": config}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_checkpoint(path, {name: w.contiguous() for name, w in halved.items()}, facts)
+    if (size := path.stat().st_size) > LARGEST:
+        path.unlink()
+        raise SystemExit(f"The generator has {size:,} bytes, but {LARGEST:,} are the most; train a narrower one.")
 
 
 def moments(run: Path) -> list[dict]:
@@ -33,31 +37,22 @@ def moments(run: Path) -> list[dict]:
 
 
 def main() -> None:
-    """Write model.json, ema_generator.safetensors and record.json, and say how large they are."""
+    """Write NAME.safetensors and NAME.json, and say how large the generator is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="of the generator")
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="runs to compare it with")
-    parser.add_argument("--step", type=int, help="of the checkpoint; by itself the newest")
+    parser.add_argument("--step", type=int, help="of the checkpoint; default: the newest")
     parser.add_argument("--to", type=Path, default=checkpoint.PRETRAINED, help="folder of all of them")
     args = parser.parse_args()
     step = args.step or checkpoint.steps_in(args.run)[-1]
-    there, out = checkpoint.step_folder(args.run, step), args.to / args.name
-    about = json.loads((there / "model.json").read_text(encoding="utf-8"))
-    content = save(halved(checkpoint.read_network(there, "ema_generator")))
-    if len(content) > LARGEST:
-        raise SystemExit(
-            f"The generator has {len(content):,} bytes, but {LARGEST:,} are the most; train a narrower one."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "ema_generator.safetensors").write_bytes(content)
-    hashes = {"ema_generator": hashlib.sha256(content).hexdigest()}
-    model = {"steps_done": about["steps_done"], "sha256": hashes, "ema_generator": about["ema_generator"]}
-    (out / "model.json").write_text(json.dumps(model, indent=2) + "\n", encoding="utf-8")
+    there, path = checkpoint.path_of(args.run, step), args.to / f"{args.name}.safetensors"
+    config = checkpoint.read_facts(there)["networks"]["ema_generator"]
+    ship(checkpoint.read_network(there, "ema_generator"), config, step, path)
     record = {run.name: moments(run) for run in (args.run, *args.beside)}
-    (out / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    checkpoint.pretrained(args.name) if args.to == checkpoint.PRETRAINED else checkpoint.load_generator(out)
-    print(f"{out}: step {step:,}, {len(content):,} bytes")
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    checkpoint.load_generator(path)
+    print(f"{path}: step {step:,}, {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

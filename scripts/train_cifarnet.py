@@ -1,6 +1,6 @@
 """Train the CIFAR-10 net on the 50,000 training images and judge it on the 10,000 test images.
 
-    python scripts/train_cifarnet.py --out ganlib/weights/cifarnet.safetensors
+    python scripts/train_cifarnet.py --out ganlib/metrics/weights/cifarnet.safetensors
 
 Writes the weights and, beside them, a .json with the test accuracy, the counts and the weights' sha256. Takes about
 half an hour on one core. The same seed gives the same weights on the same processor and PyTorch; elsewhere they
@@ -10,28 +10,19 @@ differ by rounding.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from train_digitnet import initialise, judge, refuse_to_overwrite, save_weights
 
+from ganlib import load
 from ganlib._runtime import device as runtime
-from ganlib.data.loading import load
-from ganlib.metrics.nets import WEIGHTS, Classifier, judge, new_cifar_net, save_weights
+from ganlib.metrics.nets import WEIGHTS, Classifier, new_cifar_net
 
-SURE = 0.9
 PAD = 3  # pixels that a training image is moved by at most
-
-
-def initialise(net: nn.Module, g: torch.Generator) -> None:
-    """He initialisation drawn from ``g``, never from the global generator."""
-    for p in net.parameters():
-        if p.ndim > 1:
-            nn.init.kaiming_normal_(p, nonlinearity="relu", generator=g)
-    nn.init.zeros_(net.head.bias)
 
 
 def move_and_mirror(pixels: Tensor, g: torch.Generator) -> Tensor:
@@ -84,35 +75,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where the processor is faster so")
     args = parser.parse_args(argv)
-    for path in (args.out, args.out.with_suffix(".json")):
-        if path.exists() and not args.force:
-            sys.exit(f"'{path}' exists already; choose another --out, or --force to write over it.")
-
+    refuse_to_overwrite(args.out, args.force)
     torch.use_deterministic_algorithms(True)
     sets = [load("cifar10", split=split) for split in ("train", "test")]
     for images in sets:
         print(images)
     (train_on, test_on), began = sets, time.perf_counter()
     net = train(train_on.pixels, train_on.labels, args.epochs, args.batch_size, args.lr, args.seed, args.bf16)
-    seconds = time.perf_counter() - began
-    accuracy, sure = judge(net, test_on.pixels, test_on.labels, SURE)
+    print(f"{time.perf_counter() - began:.0f} s")
     facts = {
         "network": "ganlib.metrics.nets.new_cifar_net",
         "data": f"{train_on.source}; judged on {test_on.source}",
         "n_train": len(train_on),
-        "n_test": len(test_on),
-        "accuracy": round(accuracy, 4),
-        "sure": round(sure, 4),
-        "sure_means": f"share of the test images whose likeliest class has p > {SURE}",
+        **judge(net, test_on.pixels, test_on.labels),
         "seed": args.seed,
-        "command": "python scripts/train_cifarnet.py --out ganlib/weights/cifarnet.safetensors "
+        "command": "python scripts/train_cifarnet.py --out ganlib/metrics/weights/cifarnet.safetensors "
         f"--epochs {args.epochs} --batch-size {args.batch_size} --lr {args.lr:g} --seed {args.seed}"
         f"{' --bf16' * args.bf16}",
         "processor": runtime.processor(),
     }
     save_weights(net, args.out, facts)
-    print(f"test: {accuracy:.2%} of {len(test_on):,} right, sure of {sure:.1%} · {seconds:.0f} s")
-    print(args.out)
 
 
 if __name__ == "__main__":

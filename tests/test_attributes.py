@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks import attributes
-from ganlib.data.loading import load
-from ganlib.latent import walks as latent
+from ganlib import latent, load
 
 EDGES = (0.0, 0.0, 0.0, 0.6745, 0.6745, 0.0, -0.5, 0.0)
 

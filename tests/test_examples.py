@@ -1,6 +1,5 @@
-"""The demo and the benchmarks, run with tiny budgets: what they leave, and that they never overwrite it."""
+"""The examples and the benchmarks, run with tiny budgets: what they leave, and that they never overwrite it."""
 
-import importlib.util
 import json
 from dataclasses import replace
 
@@ -9,37 +8,25 @@ import pytest
 
 from benchmarks import choices, minute, quality, speed
 from benchmarks import cifar10 as race
-from ganlib import models
-from ganlib.data.loading import load
-from ganlib.metrics.scores import score
-from ganlib.runs.checkpoint import load_generator
+from ganlib import fit, load, models
+from ganlib.metrics import score
+from ganlib.runs.checkpoint import load_generator, path_of
 from ganlib.runs.config import Config
 from ganlib.runs.presets import CELEBA, DEMO
-from ganlib.train import fit
-from helpers import ROOT
+from helpers import load_script
 
 
-def load_example(name):
-    """The module ``examples/<name>.py``."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def started(monkeypatch, name, *words):
+    """The module of an example whose command line has these words."""
+    monkeypatch.setattr("sys.argv", [f"{name}.py", *words])
+    return load_script(name, "examples")
 
 
-@pytest.fixture
-def demo(monkeypatch):
+def test_the_demo_leaves_what_it_promises_twice(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GANLIB_PROFILE", "ci")
-    module = load_example("demo")
-
-    def steps_instead_of_seconds(*args, **kwargs):  # a busy machine must not decide how many frames there are
-        return fit(*args, **{**kwargs, "steps": 45, "seconds": None})
-
-    monkeypatch.setattr(module, "fit", steps_instead_of_seconds)
-    return module
-
-
-def test_the_demo_leaves_what_it_promises_twice(demo, tmp_path, capsys):
+    demo = load_script("demo", "examples")
+    # A busy machine must not decide how many frames there are.
+    monkeypatch.setattr(demo, "fit", lambda *args, **how: fit(*args, **how | {"steps": 45, "seconds": None}))
     demo.main(tmp_path / "demo")
     first = {path: path.read_bytes() for path in (tmp_path / "demo").rglob("*") if path.is_file()}
     demo.main(tmp_path / "demo")
@@ -48,8 +35,7 @@ def test_the_demo_leaves_what_it_promises_twice(demo, tmp_path, capsys):
     for run in ("demo", "demo-2"):
         folder = tmp_path / run
         for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
-            assert (folder / name).exists()
-            assert str(folder / name) in printed
+            assert (folder / name).exists() and str(folder / name) in printed
     assert iio.improps(folder / "training.gif", index=None).n_images == 2  # before the first step and after 40
     record = json.loads((folder / "metrics.json").read_text())
     assert record["steps"] == 45 and "FD(digitnet)" in printed
@@ -58,38 +44,47 @@ def test_the_demo_leaves_what_it_promises_twice(demo, tmp_path, capsys):
 
 
 def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
-    load_example("ring").main(tmp_path / "ring", steps=6, every=3)
+    load_script("ring", "examples").main(tmp_path / "ring", steps=6, every=3)
     printed = capsys.readouterr().out
-    for name in ("training.gif", "last.png", "metrics.json"):
-        assert str(tmp_path / "ring" / name) in printed
+    assert all(str(tmp_path / "ring" / name) in printed for name in ("training.gif", "last.png", "metrics.json"))
     assert iio.improps(tmp_path / "ring" / "training.gif", index=None).n_images == 3
     record = json.loads((tmp_path / "ring" / "metrics.json").read_text())
     assert record["steps"] == 6 and record["real"]["modes"] == 8 and record["real"]["share_on_a_mode"] > 0.98
     assert record["share_on_a_mode"] < 0.5
 
 
-def test_a_long_run_leaves_what_it_promises_and_goes_on(monkeypatch, tmp_path, capsys):
-    module = load_example("long_run")
-    monkeypatch.setattr(module, "load", lambda name, image_size: load("toyfaces", n=320, image_size=32))
-    monkeypatch.setattr(module, "HELD_OUT", 140)
-    monkeypatch.setattr(module, "GLANCE", 100)
-    small = replace(CELEBA, image_size=32, g_width=4, d_width=4, keep_epochs=(1,))
-    monkeypatch.setitem(module.PRESETS, "celeba", small)
-    command = ["long_run.py", "celeba", "--samples", "150", "--score-every", "2", "--g-lr", "1e-3"]
-    command += ["--augment", "flip", "translation", "--out", str(tmp_path / "faces")]
-    for steps in ("6", "7"):
-        monkeypatch.setattr("sys.argv", [*command, "--steps", steps])
-        module.main()
+def test_the_grid_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):
+    grid25 = started(monkeypatch, "grid25", "--steps", "40", "--out", str(tmp_path / "grid25"))
+    grid25.main()
+    record = json.loads((tmp_path / "grid25" / "metrics.json").read_text())
+    assert record["games"].keys() == grid25.GAMES.keys()
     printed = capsys.readouterr().out
-    folder = tmp_path / "faces"
+    assert all(found["steps"] == 40 and f"{name} {found}" in printed for name, found in record["games"].items())
+    film = iio.imread(tmp_path / "grid25" / "training.gif", index=None)
+    assert len(film) > 10 and (film[0] != film[-1]).any()
+
+
+def test_a_long_run_leaves_what_it_promises_and_is_resumed(monkeypatch, tmp_path, capsys):
+    folder, printed = tmp_path / "faces", ""
+    for steps in ("6", "7"):
+        words = ["--samples", "150", "--score-every", "2", "--g-lr", "1e-3", "--augment", "flip", "translation"]
+        module = started(monkeypatch, "long_run", "celeba", *words, "--out", str(folder), "--steps", steps)
+        monkeypatch.setattr(module, "HELD_OUT", 140)
+        monkeypatch.setattr(module, "GLANCE", 100)
+        small = replace(CELEBA, dataset="toyfaces", n=320, image_size=32, g_width=4, d_width=4, keep_epochs=(1,))
+        monkeypatch.setitem(module.PRESETS, "celeba", small)
+        module.main()
+        printed += capsys.readouterr().out
     for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
         assert (folder / name).exists() and str(folder / name) in printed
     record = json.loads((folder / "metrics.json").read_text())
-    assert record["steps"] == 7 and record["images_seen"] == 7 * 32 and record["data"].startswith("180 of toyfaces")
-    assert [moment["step"] for moment in record["during_training"]] == [0, 2, 4, 6]
-    assert {"seen", "held_out", "fake", "r_v", "fd_cifarnet_100"} <= record["during_training"][-1].keys()
+    assert record["steps"] == 7 and record["images_seen"] == 7 * 32 and record["data"].startswith("180 of ")
+    during = record["during_training"]
+    assert [moment["step"] for moment in during] == [0, 2, 4, 6]
+    assert {"seen", "held_out", "fake", "r_v", "fd_cifarnet_100"} <= during[-1].keys()
     assert record["recipe"]["augment"] == ["flip", "translation"] and record["recipe"]["g_lr"] == 1e-3
-    assert (folder / "checkpoints" / "step-000005").is_dir()  # after the first epoch
+    best = min(during[1:], key=lambda moment: moment["fd_cifarnet_100"])["step"]
+    assert all(path_of(folder, step).is_file() for step in (5, 7, best))  # 5: after the first epoch
 
 
 def test_the_speed_benchmark_times_both_loops(monkeypatch):
@@ -107,6 +102,18 @@ def test_the_speed_benchmark_times_both_loops(monkeypatch):
         assert found["ratio"] == pytest.approx(found["fit"]["median"] / found["tutorial loop"]["median"])
         # The generator's update needs no gradients of the discriminator's weights; only fit knows.
         assert 0.5 < found["fit"]["gflop_a_step"] / found["tutorial loop"]["gflop_a_step"] < 1
+
+
+def test_fit_is_measured_against_what_it_was(monkeypatch, capsys):
+    program = "import os, ganlib; print(2.0 if os.path.exists('pyproject.toml') else 1.0)"
+    monkeypatch.setattr(speed, "DEMO_RATE", program)
+    monkeypatch.setattr(speed, "BEFORE", "HEAD")
+    found = speed.against_before(rounds=2)
+    if found is not None:  # None outside of a checkout
+        rates = found["steps_a_second"]
+        assert rates == {"before": [1.0] * 2, "now": [2.0] * 2, "now, 1 thread": [2.0] * 2} and found["ratio"] == 2
+    monkeypatch.setattr(speed, "BEFORE", "no-such-revision")
+    assert speed.against_before(rounds=1) is None and "not measured" in capsys.readouterr().out
 
 
 def test_the_quality_benchmark_compares_medians(monkeypatch, capsys):
@@ -139,7 +146,7 @@ def test_the_minute_is_measured_in_processes_of_their_own(monkeypatch, capsys):
     met, missed = capsys.readouterr().out.splitlines()[-2:]
     assert met.endswith("target 1: met") and missed.endswith("target 5: MISSED")
     monkeypatch.undo()
-    assert 0 < minute._seconds("gif") < 60
+    assert 0 < minute._seconds("gif") < 60 and minute.imports() > 0 and minute._has_cifar() in (True, False)
 
 
 def test_the_choices_of_fit_are_measured_against_the_others(monkeypatch, capsys):
@@ -161,32 +168,7 @@ def test_a_cost_that_is_a_straight_line_is_found_to_be_one(monkeypatch):
     assert found["width"]["line"] == pytest.approx([35, 0])
 
 
-def test_fit_is_measured_against_what_it_was(monkeypatch, capsys):
-    program = "import os, ganlib; print(2.0 if os.path.exists('pyproject.toml') else 1.0)"
-    monkeypatch.setattr(speed, "DEMO_RATE", program)
-    monkeypatch.setattr(speed, "BEFORE", "HEAD")
-    found = speed.against_before(rounds=2)
-    if found is not None:  # None outside of a checkout
-        rates = found["steps_a_second"]
-        assert rates == {"before": [1.0] * 2, "now": [2.0] * 2, "now, 1 thread": [2.0] * 2} and found["ratio"] == 2
-    monkeypatch.setattr(speed, "BEFORE", "no-such-revision")
-    assert speed.against_before(rounds=1) is None and "not measured" in capsys.readouterr().out
-
-
-def test_the_grid_example_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):
-    grid25 = load_example("grid25")
-    monkeypatch.setattr("sys.argv", ["grid25.py", "--steps", "40", "--out", str(tmp_path / "grid25")])
-    grid25.main()
-    record = json.loads((tmp_path / "grid25" / "metrics.json").read_text())
-    assert record["games"].keys() == grid25.GAMES.keys()
-    printed = capsys.readouterr().out
-    for name, found in record["games"].items():
-        assert found["steps"] == 40 and f"{name} {found}" in printed
-    film = iio.imread(tmp_path / "grid25" / "training.gif", index=None)
-    assert len(film) > 10 and (film[0] != film[-1]).any()
-
-
-def test_the_race_judges_each_entrant_after_the_same_images_and_goes_on_where_it_stopped(monkeypatch, tmp_path):
+def test_the_race_judges_each_entrant_after_the_same_images_and_is_resumed(monkeypatch, tmp_path):
     small = Config(image_size=32, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=16, g_lr=0.1)
     monkeypatch.setattr(race, "FOLDER", tmp_path)
     monkeypatch.setattr(
@@ -200,6 +182,5 @@ def test_the_race_judges_each_entrant_after_the_same_images_and_goes_on_where_it
     (tmp_path / "small-96.json").unlink()  # interrupted before the last judgement
     again = race.race("small", small, [32, 96], "fp32")
     assert again[0] == rows[0] and again[1]["steps"] == 6 and again[1]["ema"] == rows[1]["ema"]
-    rows = again
     monkeypatch.setattr(race, "fit", None)  # a second call judges nothing again
-    assert race.race("small", small, [32, 96], "fp32") == rows
+    assert race.race("small", small, [32, 96], "fp32") == again

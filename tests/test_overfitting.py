@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from ganlib import models
-from ganlib.data.augment import augmented
-from ganlib.data.images import ImageSet
-from ganlib.metrics.overfitting import overfitting
+from ganlib.data import ImageSet, augmented
+from ganlib.metrics import overfitting
 from helpers import noise
 
 
@@ -15,21 +14,11 @@ def image_set(pixels):
     return ImageSet(pixels, None, (), "noise", "noise")
 
 
-def bright_and_dark():
-    """200 bright and 200 dark images."""
-    bright = torch.randint(128, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    return image_set(bright), image_set(255 - bright)
-
-
-class Brightness(nn.Module):
-    """A discriminator that calls real what is bright."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(4.0))
+class Brightness(nn.Linear):
+    """A discriminator that calls real what is bright; its weights say on what device it is."""
 
     def forward(self, images):
-        return self.scale * images.mean((1, 2, 3))
+        return 4 * images.mean((1, 2, 3))
 
 
 class Grey(nn.Module):
@@ -37,42 +26,32 @@ class Grey(nn.Module):
 
     z_dim = 3
 
-    def __init__(self):
-        super().__init__()
-        self.level = nn.Parameter(torch.tensor(-0.01))
-
     def forward(self, z):
-        return self.level.expand(len(z), 1, 8, 8)
+        return torch.full((len(z), 1, 8, 8), -0.01)
+
+
+BRIGHT = image_set(noise(200) // 2 + 128)
+DARK = image_set(255 - BRIGHT.pixels)
 
 
 def test_one_that_knows_only_its_own_reals_is_found_out():
-    bright, dark = bright_and_dark()
-    found = overfitting(Brightness(), Grey(), bright, dark)
+    found = overfitting(Brightness(1, 1), Grey(), BRIGHT, DARK)
     assert (found["seen"], found["held_out"], found["fake"]) == (1, 0, 0)
     assert found["r_v"] > 1.5  # unseen reals lie beyond the fakes
+    with pytest.raises(ValueError, match="1 images are too few .* hold out 100 or more"):
+        overfitting(Brightness(1, 1), Grey(), BRIGHT, DARK.take(1))
 
 
 def test_one_to_which_all_reals_are_alike_is_not():
-    bright, _ = bright_and_dark()
-    rest, held_out = bright.hold_out(80)
-    found = overfitting(Brightness(), Grey(), rest, held_out)
-    assert (found["seen"], found["held_out"], found["fake"]) == (1, 1, 0)
-    assert abs(found["r_v"]) < 0.05
+    found = overfitting(Brightness(1, 1), Grey(), *BRIGHT.hold_out(80))
+    assert (found["seen"], found["held_out"], found["fake"]) == (1, 1, 0) and abs(found["r_v"]) < 0.05
 
 
 def test_nothing_is_changed_by_looking():
     discriminator = augmented(models.dcgan_discriminator(8, 1, 4), ["translation"])
     generator = models.dcgan_generator(8, 1, 4, 3).train()
-    before = [value.clone() for value in discriminator.state_dict().values()]
-    state = torch.get_rng_state()
-    images, others = image_set(noise(60, size=8)), image_set(noise(60, size=8, seed=1))
-    first = overfitting(discriminator, generator, images, others, batch=16)
-    assert overfitting(discriminator, generator, images, others, batch=16) == first
+    before, state = [value.clone() for value in discriminator.state_dict().values()], torch.get_rng_state()
+    players = discriminator, generator, BRIGHT.take(51), DARK.take(51)  # the last batch is of one, which is left out
+    assert overfitting(*players) == overfitting(*players)
     assert all(map(torch.equal, before, discriminator.state_dict().values()))
     assert torch.equal(state, torch.get_rng_state()) and generator.training
-
-
-def test_too_few_are_told():
-    bright, dark = bright_and_dark()
-    with pytest.raises(ValueError, match=r"1 images are too few .* hold out 100 or more"):
-        overfitting(Brightness(), Grey(), bright, dark.take(1))

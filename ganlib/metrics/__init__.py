@@ -1,6 +1,5 @@
 """What a generator is worth: scores with their protocol, and beside them what reals score in the fakes' place."""
 
-from ganlib.metrics.digits import DigitScore, score_digits
 from ganlib.metrics.distances import (
     Statistics,
     density_coverage,
@@ -10,11 +9,10 @@ from ganlib.metrics.distances import (
     kernel_distance,
     precision_recall,
 )
-from ganlib.metrics.features import Features, draw, extract, generate
-from ganlib.metrics.inception import inception_net
+from ganlib.metrics.features import Features, extract, generate
 from ganlib.metrics.memorisation import Memorisation, memorisation
-from ganlib.metrics.nets import card, cifar_net, digit_net
+from ganlib.metrics.nets import card, cifar_net, digit_net, inception_net
 from ganlib.metrics.overfitting import overfitting
 from ganlib.metrics.probe import probe
-from ganlib.metrics.scores import Report, Score, score
+from ganlib.metrics.scores import DigitScore, Numbers, Report, Score, score, score_digits
 from ganlib.metrics.stacked import stack, stacked_modes

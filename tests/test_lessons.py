@@ -1,0 +1,281 @@
+"""What the notebooks write out is what the library has, and their exercises can be solved as they say."""
+
+import itertools
+import math
+from functools import partial
+
+import pytest
+import torch
+from scipy.stats import wasserstein_distance
+
+from ganlib import GAN, ImageSet, latent, losses, models, steps
+from ganlib.data import toys
+from ganlib.latent import inversion
+from ganlib.metrics import density_coverage, frechet_distance, kernel_distance
+from ganlib.runs import record
+from helpers import NOTEBOOKS, defined, exercises, noise, read_notebook, source, try_answer
+
+PATHS = {path.name[:2]: path for path in NOTEBOOKS}
+
+
+def lesson(number, **settings):
+    """What notebook ``number`` defines, with other ``settings`` in place of its own."""
+    namespace = defined(PATHS[number])
+    namespace.update(settings)
+    return namespace
+
+
+def cell_with(number, text):
+    (found,) = (source(cell) for cell in read_notebook(PATHS[number])["cells"] if text in source(cell))
+    return found
+
+
+def players(number="00"):
+    """Small ones for the step of a notebook."""
+    if number == "00":
+        networks, z_dim = (models.mlp_generator(2, 8, 0), models.mlp_discriminator(8, 1)), 2
+    else:
+        norm, z_dim = "none" if number == "03" else "batch", 8
+        networks = models.dcgan_generator(16, 1, 4, z_dim), models.dcgan_discriminator(16, 1, 4, norm=norm, seed=1)
+    if number == "03":
+        return GAN(*networks, *(torch.optim.RMSprop(net.parameters(), 1e-4) for net in networks), z_dim)
+    return GAN(*networks, *(torch.optim.Adam(net.parameters(), 1e-2, (0.5, 0.9)) for net in networks), z_dim)
+
+
+def reals(number="00"):
+    draw = torch.Generator().manual_seed(5)
+    points = number == "00"
+    return (toys.ring(16, draw) if points else torch.rand(6, 1, 16, 16, generator=draw) * 2 - 1 for _ in range(99))
+
+
+def weights(*networks):
+    return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
+
+
+STEPS = [
+    ("00", lambda its: its["step"], steps.dcgan_step),
+    ("00", lambda its: partial(its["step"], g_loss_of=its["saturating"]), steps.minimax_step),
+    ("01", lambda its: its["step"], steps.dcgan_step),
+    ("03", lambda its: its["wgan_step"], steps.wgan_step),
+    ("03", lambda its: its["wgan_gp_step"], steps.wgan_gp_step),
+]
+
+
+@pytest.mark.parametrize(("number", "step_of", "known"), STEPS, ids=lambda value: getattr(value, "__name__", value))
+def test_its_step_makes_the_same_moves_as_the_librarys(number, step_of, known):
+    mine, theirs, step = players(number), players(number), step_of(lesson(number))
+    batches, same_batches = reals(number), reals(number)
+    start = weights(mine.generator), weights(mine.discriminator)
+    for _ in range(3):
+        found, expected = step(mine, batches), known(theirs, same_batches)
+    assert {k: v.item() for k, v in found.items()} == pytest.approx({k: v.item() for k, v in expected.items()})
+    for before, one, two in zip(
+        start, (mine.generator, mine.discriminator), (theirs.generator, theirs.discriminator), strict=True
+    ):
+        torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=1e-7 if number == "03" else 0)
+        assert not torch.equal(weights(one), before)
+    torch.testing.assert_close(next(batches), next(same_batches))  # as many were taken
+
+
+@pytest.mark.parametrize(
+    ("number", "settings", "args", "generator", "discriminator"),
+    [
+        ("00", {"z_dim": 3, "width": 8}, (), models.mlp_generator(3, 8, 3), models.mlp_discriminator(8, 4)),
+        ("01", {}, (16,), models.dcgan_generator(28, 1, 32, 16, seed=3), models.dcgan_discriminator(28, 1, 16, seed=4)),
+        ("01", {}, (2,), models.dcgan_generator(28, 1, 32, 2, seed=3), models.dcgan_discriminator(28, 1, 16, seed=4)),
+        (
+            *("02", {"z_dim": 10, "g_width": 8, "d_width": 6}, ()),
+            *(models.dcgan_generator(32, 3, 8, 10, seed=3), models.dcgan_discriminator(32, 3, 6, depth=2, seed=4)),
+        ),
+        (
+            *("04", {"z_dim": 10, "width": 8}, ()),
+            *(models.dcgan_generator(64, 3, 8, 10, seed=3), models.dcgan_discriminator(64, 3, 8, seed=4)),
+        ),
+    ],
+)
+def test_its_networks_are_the_librarys(number, settings, args, generator, discriminator):
+    its, first_weights = lesson(number, **settings), models.he_normal if number == "00" else models.initialise
+    mine = first_weights(its["make_generator"](*args), 3), first_weights(its["make_discriminator"](), 4)
+    images = generator(z := torch.randn(5, generator.config["z_dim"] if number != "00" else 3))
+    assert torch.equal(mine[0](z), images) and torch.equal(mine[1](images), discriminator(images))
+
+
+# --- 00 -------------------------------------------------------------------------------------------
+
+
+def test_its_losses_are_the_librarys():
+    real, fake = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)) * 4
+    its = lesson("00")
+    assert torch.equal(its["d_loss_of"](real, fake), losses.non_saturating_d_loss(real, fake))
+    assert torch.equal(its["saturating"](fake), losses.minimax_g_loss(fake))
+    assert torch.equal(its["non_saturating"](fake), losses.non_saturating_g_loss(fake))
+
+
+def test_its_other_steps_take_the_turns_that_they_say():
+    its = lesson("00")
+
+    def turns(step, **how):
+        gan, counts, seen = players(), {"g": 0, "d": 0}, []
+        gan.g_opt.register_step_post_hook(lambda *_: counts.update(g=counts["g"] + 1))
+        gan.d_opt.register_step_post_hook(lambda *_: counts.update(d=counts["d"] + 1))
+        before = weights(gan.generator)
+        its[step](gan, (seen.append(real) or real for real in reals()), **how)
+        assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))  # fresh points each time
+        return counts, len(seen), torch.equal(weights(gan.generator), before)
+
+    assert turns("step", n_d=5) == ({"g": 1, "d": 5}, 5, False)
+    assert turns("greedy_step", n_g=4) == ({"g": 4, "d": 1}, 1, False)
+    assert turns("stuck_step") == ({"g": 1, "d": 1}, 1, True)  # the generator's turn, but it does not move
+
+
+def test_the_live_figure_is_off_and_plays_the_notebooks_own_game():
+    """The cell as committed trains stills; with ``live = True`` it shows the widget, made of the learner's step."""
+    cell, shown = cell_with("00", "playground"), []
+    assert cell.startswith("live = False")
+    exec(
+        cell.replace("live = False", "live = True", 1), lesson("00", targets={"ring": toys.ring}, display=shown.append)
+    )
+
+    def inside(widget):
+        return [widget, *(found for child in getattr(widget, "children", ()) for found in inside(child))]
+
+    (play,) = (child for child in inside(shown[0]) if type(child).__name__ == "Play")
+    play.value = 1
+    (note,) = (child for child in inside(shown[0]) if type(child).__name__ == "HTML")
+    assert note.value.startswith("step 10 · d_loss ")
+
+
+def test_its_bilinear_game_is_what_it_says():
+    play = lesson("00")["play"]
+    assert play(0.5, 2, in_turns=False).tolist() == [[1, 0], [1, 0.5], [0.75, 1]]
+    assert play(0.5, 2, in_turns=True).tolist() == [[1, 0], [1, 0.5], [0.75, 0.875]]
+
+
+def test_all_five_targets_are_there_and_give_points():
+    its = lesson("00")
+    exec(cell_with("00", "targets = {").split("fig, axes")[0], its)
+    assert list(its["targets"]) == ["ring", "grid", "spiral", "moons", "mine"]
+    for target in (*its["targets"].values(), partial(toys.points, its["my_points"])):
+        assert target(7, torch.Generator().manual_seed(0)).shape == (7, 2)
+
+
+# --- 01 to 04 -------------------------------------------------------------------------------------
+
+
+def test_its_choice_is_the_librarys():
+    generator = models.initialise(lesson("01")["make_with_choice"](36), 3)
+    z = torch.randn(50, 36)
+    assert torch.equal(generator(z), models.dcgan_generator(28, 1, 32, 36, categories=20, seed=3)(z))
+
+
+def test_its_penalties_are_the_librarys():
+    x, x_tilde = torch.randn(2, 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    D = models.dcgan_discriminator(32, 3, 6, depth=2, seed=4)
+    mine = lesson("02")["R_1"](D, x)
+    assert mine > 0 and torch.allclose(mine, losses.r1_penalty(D, x, batch_norm=True))
+    f, draws = models.dcgan_discriminator(32, 3, 4, norm="none"), [torch.Generator().manual_seed(1) for _ in range(2)]
+    mine = lesson("03")["penalty"](f, x, x_tilde, torch.rand(5, 1, 1, 1, generator=draws[0]))
+    assert mine > 0 and torch.allclose(mine, losses.gradient_penalty(f, x, x_tilde, draws[1]))
+
+
+def test_its_distances_are_the_librarys():
+    x, y = torch.randn(2, 300, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y, its = y * 1.3 + 0.2, lesson("02")
+    assert its["my_frechet"](x, y).item() == pytest.approx(frechet_distance(x, y), rel=1e-6)
+    assert its["my_kid"](x, y) == pytest.approx(kernel_distance(y, x)[0], rel=1e-6)
+    x, y = x[:40, :2].clone(), y[:40, :2].clone()
+    x[:, 1] = y[:, 1] = 0  # on a line
+    expected = wasserstein_distance(x[:, 0], y[:, 0])
+    assert lesson("03")["earth_movers"](x, y)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_coverage_on_the_circle_is_the_librarys():
+    its = lesson("02")
+    exec(cell_with("02", "on_circle =").partition("fig, ax")[0], its)
+    inside = torch.cdist(its["right_half"], its["on_circle"]) < its["radius"]
+    expected = density_coverage(its["on_circle"], its["right_half"], k=2)[1]
+    assert inside.any(0).float().mean().item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
+def test_its_critic_is_the_librarys(channels, size):
+    mine = models.initialise(lesson("03")["make_critic"](channels, 8, size), 3)
+    images = torch.randn(2, channels, size, size)
+    assert torch.equal(mine(images), models.dcgan_discriminator(size, channels, 8, norm="none", seed=3)(images))
+
+
+def test_its_great_circle_is_the_librarys():
+    a, b = torch.randn(2, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.linspace(0, 1, 5, dtype=torch.float64)
+    torch.testing.assert_close(lesson("04")["slerp"](a, b, t[:, None]), latent.slerp(a, b, t))
+
+
+def test_its_objective_is_the_librarys_but_for_a_constant():
+    generator = models.dcgan_generator(8, 3, 4, 6, seed=1).eval()
+    x, z = torch.rand(3, 3, 8, 8) * 2 - 1, torch.randn(3, 6, requires_grad=True)
+    mine = lesson("04", G=generator)["objective"](x, z)
+    theirs = inversion._nll(generator(z), x, "gaussian", "learned")[0] + z.square().sum(1) / 2
+    torch.testing.assert_close(mine + x[0].numel() * math.log(2 * math.pi) / 2, theirs)
+    gradients = [torch.autograd.grad(value.sum(), z, retain_graph=True)[0] for value in (mine, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_runs_that_it_compares_are_on_record():
+    runs = record("celeba")
+    assert list(runs)[:2] == ["moved", "plain"]
+    for moments in runs.values():
+        at = [moment["step"] for moment in moments]
+        assert at == sorted(at) and len(at) > 5
+        assert all({"fd_cifarnet_2k", "seen", "held_out", "fake", "r_v"} <= moment.keys() for moment in moments)
+        assert all(0 <= moment[name] <= 1 for moment in moments for name in ("seen", "held_out", "fake"))
+    with pytest.raises(FileNotFoundError, match="cifar10"):
+        record("cifar10")
+
+
+# --- exercises ------------------------------------------------------------------------------------
+
+WRONG = {
+    ("00", "1"): "my_logit = lambda p, q: p / (p + q)\n",
+    ("00", "2"): "my_c = lambda eta: eta\n",
+    ("00", "3"): "my_step = lambda x, y, eta: (x - eta * y, y + eta * x)\n",
+    ("00", "4"): "my_covered = lambda points, centers, std: toys.modes_covered(points, centers, std)[0]\n",
+    ("00", "5"): "my_art = '# #'\n",
+    ("01", "1"): "my_count = discriminator[2].weight.numel()\n",
+    ("01", "2"): "my_g_loss = lambda logits: -softplus(-logits).mean()\n",
+    ("01", "3"): "my_path = lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] * (b - a)\n",
+    ("01", "4"): "my_step = step\n",
+    ("02", "1"): "my_largest = sum(p.numel() for p in paper_g.parameters())\n",
+    ("02", "2"): "my_coverage = lambda fake, real, k: 1.0\n",
+    ("02", "3"): "my_fd_infinity = lambda ns, fds: fds[-1]\n",
+    ("02", "4"): "my_cheat = lambda pixels, n, seed: pixels[:n]\n",
+    ("03", "1"): "my_W = 2.0\n",
+    ("03", "2"): "my_bound = lambda layers: sum(layer.norm() for layer in layers)\n",
+    ("03", "3"): "my_penalty = lambda slopes: (slopes - 1).square().mean()\n",
+    ("03", "4"): "my_n_critic = lambda steps_done: 5\n",
+    ("04", "1"): "my_share = 0.5\n",
+    ("04", "2"): "my_shift = lambda x, n: x.roll(n, 2)\n",
+    ("04", "3"): "my_lengths = (10.0, 10.0)\n",
+    ("04", "4"): "my_sigma = lambda x, found: (x - found).abs().mean()\n",
+}
+EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
+
+
+@pytest.mark.parametrize(("number", "which", "check", "solution"), EXERCISES, ids=lambda value: value[:2].strip())
+def test_the_folded_solution_passes_the_check_and_a_wrong_answer_or_none_does_not(number, which, check, solution):
+    its = lesson(number)
+    if number == "01":
+        its |= {"images": ImageSet(noise(128, 1, 28), None, (), "noise", "noise")}
+        its |= {"discriminator": its["make_discriminator"]()}
+    if number == "02":
+        its |= {"images": ImageSet(noise(400, 3, 32), None, (), "noise", "noise")}
+        its |= {"paper_g": models.dcgan_generator(64, 3, width=128, z_dim=100)}
+        exec(cell_with("02", "on_circle =").partition("fig, ax")[0], its)
+    for answer, verdict in ((None, "not yet"), (WRONG[number, which], "not yet"), (solution, "correct")):
+        assert try_answer(check, answer, its) == f"exercise {which}: {verdict}\n"
+
+
+@pytest.mark.parametrize("number", PATHS)
+def test_there_are_three_to_five_exercises_with_solutions(number):
+    found = [(which, solution) for its, which, _, solution in EXERCISES if its == number]
+    assert 3 <= len(found) <= 5 and all(solution for _, solution in found)
+    assert [which for which, _ in found] == [str(k + 1) for k in range(len(found))]
