@@ -22,16 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganlib import ImageSet, Run, fit, latent, load, rng
 from ganlib._runtime import device as runtime
-from ganlib.data.loading import ImageSet, load
-from ganlib.data.portrait import HAIR_COLOURS
-from ganlib.latent import walks as latent
+from ganlib.data.toyfaces import HAIR_COLOURS
+from ganlib.latent.walks import BATCH
 from ganlib.models import initialise
-from ganlib.runs import build as games
+from ganlib.runs import build
 from ganlib.runs.config import changed
 from ganlib.runs.presets import TOYFACES
 from ganlib.steps import dcgan_step
-from ganlib.train import fit
 
 # Each is a number from 0 to 1: yes or no for the first five, how much for the others, which count as yes above a half.
 NAMES = ("smile", "glasses", "hat", "beard", "long_hair", "light_hair", "dark_skin", "red_ground")
@@ -46,7 +45,7 @@ def truth(faces: ImageSet) -> Tensor:
     """What is known of drawn faces: float32 [N, A], a column for each of ``NAMES``."""
     grey = torch.tensor([0.299, 0.587, 0.114]) / 255
     hair = sum(faces.attribute(name) * (torch.tensor(rgb) * grey).sum() for name, rgb in HAIR_COLOURS.items())
-    red = (1 + (2 * torch.pi * faces.attribute("background")).cos()) / 2  # as ganlib.data.portrait paints it
+    red = (1 + (2 * torch.pi * faces.attribute("background")).cos()) / 2  # as ganlib.data.toyfaces paints it
     return torch.stack([*map(faces.attribute, NAMES[:5]), hair, faces.attribute("skin"), red], 1)
 
 
@@ -58,7 +57,7 @@ def train_reader(faces: ImageSet, epochs: int = 4, seed: int = 0) -> nn.Module:
         layers += [conv, nn.BatchNorm2d(n_out), nn.MaxPool2d(2), nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(64 * 4 * 4, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU()]
     net = initialise(nn.Sequential(*layers, nn.Linear(64, len(NAMES))), seed).to(memory_format=torch.channels_last)
-    known, draw, size, peak = truth(faces), runtime.rng(seed), 100, 4e-3
+    known, draw, size, peak = truth(faces), rng(seed), 100, 4e-3
     optimiser = torch.optim.AdamW(net.parameters(), peak, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=epochs * (len(faces) // size))
     for _ in range(epochs):
@@ -74,7 +73,7 @@ def train_reader(faces: ImageSet, epochs: int = 4, seed: int = 0) -> nn.Module:
 
 def examine(read: Callable, faces: ImageSet) -> dict:
     """How well the attributes of faces that it has not seen are read: share of right answers, and mean error."""
-    found, known = torch.cat([read(part) for part in faces.pixels.split(latent.BATCH)]), truth(faces)
+    found, known = torch.cat([read(part) for part in faces.pixels.split(BATCH)]), truth(faces)
     right, error = ((found > 0.5) == (known > 0.5)).double().mean(0), (found - known).abs().mean(0)
     return {name: {"right": right[k].item(), "error": error[k].item()} for k, name in enumerate(NAMES)}
 
@@ -118,7 +117,7 @@ def arithmetic(generator: nn.Module, read: Callable, z: Tensor, k: int, tries: i
 
     ``as_long`` is the same with the result brought to the length of a usual z, the root of z_dim.
     """
-    has, draw, found = latent.readings(generator, z, read) > 0.5, runtime.rng(seed), {}
+    has, draw, found = latent.readings(generator, z, read) > 0.5, rng(seed), {}
     for a, b in ((1, 2), (0, 2), (0, 1)):
         pools = [z[has[:, a] & ~has[:, b]], z[~has[:, a] & ~has[:, b]], z[has[:, b] & ~has[:, a]]]
         means = [pool[torch.randint(len(pool), (tries, k), generator=draw)].mean(1) for pool in pools]
@@ -162,11 +161,10 @@ def judge(generator: nn.Module, read: Callable, n: int, seed: int = 0) -> dict:
 
 
 def run(seed: int, read: Callable, faces: ImageSet) -> dict:
-    """Train the DCGAN of one seed, or go on where that was interrupted, and judge its running average."""
+    """Train the DCGAN of one seed, or resume it, and judge its running average."""
     recipe = replace(TOYFACES, seed=seed)
-    gan = games.players(recipe)
-    how = {"batch_size": recipe.batch_size, "ema_decay": recipe.ema_decay, "seed": seed}
-    history = fit(gan, dcgan_step, faces, steps=recipe.steps, out=FOLDER / f"seed-{seed}", resume=True, **how)
+    gan, kept = build.players(recipe), Run(FOLDER / f"seed-{seed}", resume=True)
+    history = fit(gan, dcgan_step, faces, steps=recipe.steps, batch_size=recipe.batch_size, run=kept)
     made = {"steps": gan.steps_done, "seconds": round(history.seconds), "precision": history.precision}
     return made | judge(gan.ema_generator, read, N)
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from benchmarks.quality import FIRST_CIFAR10, FIRST_DEMO
-from ganlib import models, train
+from ganlib import load, models, train
 from ganlib._runtime import device as runtime
-from ganlib.data.loading import load
-from ganlib.runs import build as games
+from ganlib._runtime import stage
+from ganlib.runs import build
 from ganlib.runs.config import Config
 from ganlib.runs.presets import CELEBA, CIFAR10_SHORT, DEMO, MNIST_POOLED, PLAIN
 
@@ -41,12 +41,15 @@ def rate(recipe: Config, layout: torch.memory_format, precision: str, images_a_t
     """Images a second of ``fit`` on drawn shapes of the size that ``recipe`` takes, after one step to warm up."""
     size, channels = recipe.image_size or 28, recipe.channels or 1
     images = load("fake", image_size=size, channels=channels, n=4 * recipe.batch_size)
-    gan, how = games.players(games.fitted(recipe, images)), {"batch_size": recipe.batch_size, "progress": False}
-    how |= {"ema_decay": recipe.ema_decay, "precision": precision}
-    with patch.object(train, "_layout", lambda where: layout):
-        train.fit(gan, games.step(recipe), images, steps=1, **how)
+    gan = build.players(build.fitted(recipe, images))
+    how = {"batch_size": recipe.batch_size, "precision": precision, "watchers": ()}
+    with (
+        patch.object(stage, "memory_layout", lambda device: layout),
+        patch.object(train, "memory_layout", lambda device: layout),
+    ):
+        train.fit(gan, build.step(recipe), images, steps=1, **how)
         steps = max(1, images_a_turn // recipe.batch_size)
-        return steps * recipe.batch_size / train.fit(gan, games.step(recipe), images, steps=steps, **how).seconds
+        return steps * recipe.batch_size / train.fit(gan, build.step(recipe), images, steps=steps, **how).seconds
 
 
 def measure(rounds: int = 5) -> dict:
@@ -57,10 +60,10 @@ def measure(rounds: int = 5) -> dict:
     results = {}
     for title, recipe in NETWORKS.items():
         images = load("fake", image_size=recipe.image_size or 28, channels=recipe.channels or 1, n=8)
-        gan = games.players(games.fitted(recipe, images))
+        gan = build.players(build.fitted(recipe, images))
         n = models.count_parameters(gan.generator) + models.count_parameters(gan.discriminator)
         dtype = "bf16" if runtime.choose_precision(where, n) == torch.bfloat16 else "fp32"
-        chosen = next(f"{name}, {dtype}" for name, layout in LAYOUTS.items() if layout == train._layout(where))
+        chosen = next(f"{name}, {dtype}" for name, layout in LAYOUTS.items() if layout == stage.memory_layout(where))
         rates: dict[str, list[float]] = {f"{name}, {p}": [] for name, p in itertools.product(LAYOUTS, precisions)}
         for _ in range(rounds):
             for name, p in itertools.product(LAYOUTS, precisions):
@@ -88,7 +91,7 @@ def costs(rounds: int = 5) -> dict:
         seconds: dict[int, list[float]] = {n: [] for n in recipes}
         for _ in range(rounds):
             for n, (_, recipe) in recipes.items():
-                seconds[n].append(recipe.batch_size / rate(recipe, train._layout(runtime.device()), "fp32", 256))
+                seconds[n].append(recipe.batch_size / rate(recipe, stage.memory_layout(runtime.device()), "fp32", 256))
         ms = {n: 1000 * statistics.median(values) for n, values in seconds.items()}
         x, y = np.array([of for of, _ in recipes.values()]), np.array(list(ms.values()))
         slope, start = np.polyfit(x, y, 1)

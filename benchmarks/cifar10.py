@@ -5,7 +5,7 @@
 The example (github.com/pytorch/examples, dcgan/main.py, its defaults) upscales CIFAR-10 to 64×64 and trains a DCGAN of
 width 64 with batches of 64, Adam at 2e-4 and beta1 0.5; no running average, no mirrored images. All entrants train
 through ``fit``: what differs is the recipe. Samples of 64×64 are shrunk to 32×32 (bicubic, antialiased) before they are
-judged. Judgements in runs/cifar10-race already are not made again, and a race that was interrupted goes on from there.
+judged. Judgements in runs/cifar10-race already are not made again, and a race that was interrupted is resumed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from pathlib import Path
 
 import torch
 
+from ganlib import Run, fit, load
 from ganlib._runtime import device as runtime
-from ganlib.data.loading import load
-from ganlib.metrics.nets import cifar_net
-from ganlib.metrics.scores import score
-from ganlib.runs import build as games
+from ganlib.metrics import cifar_net, score
+from ganlib.runs import build
 from ganlib.runs.config import Config, changed
 from ganlib.steps import dcgan_step
-from ganlib.train import fit
 
 ENTRANTS = {
     "example": Config(image_size=64, channels=3, z_dim=100, g_width=64, d_width=64, batch_size=64, ema_decay=0),
@@ -39,9 +37,9 @@ def race(name: str, recipe: Config, moments: list[int], precision: str) -> list[
     """Train one entrant; a judgement after each of so many real images: of the running average, and without it."""
     at_moment = {moment: FOLDER / f"{name}-{moment}.json" for moment in moments}
     if to_come := [moment for moment, path in at_moment.items() if not path.exists()]:
-        images, real, gan = load("cifar10", image_size=recipe.image_size), load("cifar10"), games.players(recipe)
-        how = {"batch_size": recipe.batch_size, "ema_decay": recipe.ema_decay, "flip": "flip" in recipe.augment}
-        how |= {"precision": precision, "out": FOLDER / name, "resume": True}
+        images, real, gan = load("cifar10", image_size=recipe.image_size), load("cifar10"), build.players(recipe)
+        images = images.with_flips() if "flip" in recipe.augment else images
+        how = {"batch_size": recipe.batch_size, "precision": precision, "run": Run(FOLDER / name, resume=True)}
         for moment in to_come:
             history = fit(gan, dcgan_step, images, steps=moment // recipe.batch_size, **how)
             players = {"no_ema": gan.generator} | ({"ema": gan.ema_generator} if recipe.ema_decay else {})

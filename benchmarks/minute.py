@@ -33,9 +33,9 @@ def imports() -> float:
     start = time.perf_counter()
     import ganlib
 
-    for module in pkgutil.iter_modules(ganlib.__path__):
-        if module.name != "__main__":
-            importlib.import_module(f"ganlib.{module.name}")
+    for module in pkgutil.walk_packages(ganlib.__path__, "ganlib."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     return time.perf_counter() - start
 
 
@@ -64,26 +64,25 @@ def first_step() -> float:
 
 def gif() -> float:
     """A film of 64 frames, each a grid of 64 digits."""
-    from ganlib.data.loading import load
-    from ganlib.viz import film
+    from ganlib import load, viz
 
     images = load("mnist", n=N_DIGITS)
     frames = [images.take(PICTURES, seed).pixels for seed in range(FRAMES)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        film.save_gif(frames, Path(folder) / "film.gif")
+        viz.save_gif(frames, Path(folder) / "film.gif")
         return time.perf_counter() - start
 
 
 def scoring() -> float:
     """The score of 5,000 samples of the demo's generator against 5,000 digits, its floor included."""
-    from ganlib.data.loading import load
-    from ganlib.metrics.scores import score_digits
-    from ganlib.runs import build as games
+    from ganlib import load
+    from ganlib.metrics import score_digits
+    from ganlib.runs import build
     from ganlib.runs.presets import DEMO
 
     images = load("mnist", n=N_DIGITS)
-    generator = games.players(games.fitted(DEMO, images)).ema_generator
+    generator = build.players(build.fitted(DEMO, images)).ema_generator
     with _empty_cache():
         start = time.perf_counter()
         score_digits(generator, images, n=N_DIGITS)
@@ -92,7 +91,7 @@ def scoring() -> float:
 
 def cifar() -> float:
     """The training images of CIFAR-10 read from the archive that is here, and kept."""
-    from ganlib.data.loading import load
+    from ganlib import load
 
     with _empty_cache():
         start = time.perf_counter()
@@ -145,10 +144,9 @@ def _seconds(name: str) -> float:
 
 
 def _has_cifar() -> bool:
-    from ganlib.data import sources
     from ganlib.data.sets import SETS
 
-    return next(sources.copies(SETS["cifar10"], "train"), None) is not None
+    return next(SETS["cifar10"].copies("train"), None) is not None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""CelebA's full size in bounded memory: prepared, killed on the way and gone on with, then served from the memory map.
+"""CelebA's full size in bounded memory: prepared, killed on the way and resumed, then served from the memory map.
 
     python -m benchmarks.prepare                  # 202,599 pictures: 1.5 GB for a while, and 2.5 GB prepared
     python -m benchmarks.prepare --count 20000
@@ -24,13 +24,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganlib import models
+from ganlib import GAN, fit, load, models
 from ganlib._runtime import device as runtime
-from ganlib.data import cache as prepared
-from ganlib.data import toyfaces
-from ganlib.data.loading import Batches, load
-from ganlib.steps import GAN, dcgan_step
-from ganlib.train import fit
+from ganlib.data import Batches, cache, toyfaces
+from ganlib.steps import dcgan_step
 
 FULL = 202_599
 DIFFERENT = 256  # pictures; the others repeat them, which costs whoever reads them the same
@@ -76,7 +73,7 @@ def prepare() -> dict:
 def serve(batches: int, steps: int) -> dict:
     """Images a second from the memory map, first as the disk gives them, then from what the system has kept of the
     file; and what a DCGAN of the paper's size eats."""
-    prepared.MAP_ABOVE = 0  # a smaller count than the full one is mapped, too
+    cache.MAP_ABOVE = 0  # a smaller count than the full one is mapped, too
     start = time.perf_counter()
     images = load("celeba", download=False)
     found = {"opened_in_seconds": time.perf_counter() - start}
@@ -96,7 +93,7 @@ def serve(batches: int, steps: int) -> dict:
     generator, discriminator = models.dcgan_generator(64, 3, 64), models.dcgan_discriminator(64, 3, 64)
     g_opt, d_opt = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, discriminator))
     gan = GAN(generator, discriminator, g_opt, d_opt, z_dim=100)
-    how = {"batch_size": BATCH, "progress": False}
+    how = {"batch_size": BATCH, "watchers": ()}
     fit(gan, dcgan_step, images, steps=1, **how)
     found["eaten"] = steps * BATCH / fit(gan, dcgan_step, images, steps=steps, **how).seconds
     return found
@@ -129,7 +126,7 @@ def measure(count: int, batches: int, steps: int) -> dict:
         rest = _alone(prepare)
         left = count - done
         print(
-            f"went on: {left:,} images in {rest['seconds']:,.0f} s, {left / rest['seconds']:,.0f} images/s · peak "
+            f"resumed: {left:,} images in {rest['seconds']:,.0f} s, {left / rest['seconds']:,.0f} images/s · peak "
             f"memory {rest['peak_gb']:.2f} GB, of which {rest['imports_gb']:.2f} before any image"
         )
         served = _alone(serve, batches, steps)

@@ -9,15 +9,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
-from ganlib.data.images import ImageSet
-from ganlib.data.loading import load
-from ganlib.metrics.nets import cifar_net
-from ganlib.metrics.scores import score, score_digits
-from ganlib.runs import build as games
+from ganlib import GAN, ImageSet, fit, load
+from ganlib.metrics import cifar_net, score, score_digits
+from ganlib.runs import build
 from ganlib.runs.config import Config
 from ganlib.runs.presets import CIFAR10_SHORT, DEMO
-from ganlib.steps import GAN
-from ganlib.train import fit
 
 N_IMAGES = 5000
 N_SAMPLES = 5000
@@ -36,11 +32,10 @@ FIRST_CIFAR10 = Config(
 
 def trained(recipe: Config, images: ImageSet, seed: int, seconds: float) -> tuple[GAN, dict]:
     """The players of ``recipe`` after ``seconds`` seconds of training, and how far they came."""
-    whole = games.fitted(replace(recipe, seed=seed), images)
-    gan, how = games.players(whole), games.fit_arguments(whole, images)
-    how |= {"steps": 10**6, "seconds": seconds, "snapshot_at": (), "score_at": (), "keep_at": (), "print_every": None}
-    history = fit(gan, games.step(whole), images, **how, progress=False)
-    return gan, {"seed": seed, "steps": history.steps, "images_a_second": history.steps * whole.batch_size / seconds}
+    recipe = build.fitted(replace(recipe, seed=seed), images)
+    gan, reals = build.players(recipe), images.with_flips() if "flip" in recipe.augment else images
+    history = fit(gan, build.step(recipe), reals, seconds=seconds, batch_size=recipe.batch_size, watchers=())
+    return gan, {"seed": seed, "steps": history.steps, "images_a_second": history.steps * recipe.batch_size / seconds}
 
 
 def digits(recipe: Config, seed: int, seconds: float) -> dict:

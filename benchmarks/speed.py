@@ -21,14 +21,11 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from benchmarks.quality import FIRST_DEMO
-from ganlib import models
-from ganlib import models as variants
+from ganlib import GAN, ImageSet, fit, load, models, rng
 from ganlib._runtime import device as runtime
-from ganlib.data.loading import ImageSet, load
-from ganlib.runs import build as games
+from ganlib.runs import build
 from ganlib.runs.config import changed
-from ganlib.steps import GAN, dcgan_step
-from ganlib.train import fit
+from ganlib.steps import dcgan_step
 
 BETAS = (0.5, 0.999)
 LR = 2e-4
@@ -96,7 +93,7 @@ def ours(generator, discriminator, images: ImageSet, batch_size: int, z_dim: int
     g_opt = torch.optim.Adam(generator.parameters(), LR, BETAS)
     d_opt = torch.optim.Adam(discriminator.parameters(), LR, BETAS)
     gan = GAN(generator, discriminator, g_opt, d_opt, z_dim)
-    return fit(gan, dcgan_step, images, steps=steps, batch_size=batch_size, progress=False).seconds
+    return fit(gan, dcgan_step, images, steps=steps, batch_size=batch_size, watchers=()).seconds
 
 
 class Case(NamedTuple):
@@ -125,9 +122,9 @@ def players(case: str):
         images = load("fake", image_size=64, channels=3, n=1024)
         return models.dcgan_generator(64, 3, 64), models.dcgan_discriminator(64, 3, 64), images, 128, 100
     if case.startswith("pooled"):
-        return variants.pooled_generator(), variants.pooled_discriminator(), load("mnist", n=1000), 200, 100
+        return models.pooled_generator(), models.pooled_discriminator(), load("mnist", n=1000), 200, 100
     images = load("mnist", n=5000)
-    gan = games.players(FIRST_DEMO)
+    gan = build.players(FIRST_DEMO)
     return gan.generator, gan.discriminator, images, FIRST_DEMO.batch_size, FIRST_DEMO.z_dim
 
 
@@ -148,7 +145,7 @@ def precision_of_fit(case: str) -> torch.dtype:
 def peak(dtype: torch.dtype, repeats: int = 5) -> float:
     """The best GFLOP/s of this machine in ``dtype``: of a large matrix product, or of a large convolution, which is
     another library's and on AMD's processors the faster of the two."""
-    a, b = (torch.randn(2048, 2048, generator=runtime.rng(s)).to(runtime.device(), dtype) for s in (0, 1))
+    a, b = (torch.randn(2048, 2048, generator=rng(s)).to(runtime.device(), dtype) for s in (0, 1))
     maps = a.view(32, 128, 32, 32).to(memory_format=torch.channels_last)
     kernels = b.flatten()[: 128 * 128 * 9].view(128, 128, 3, 3).to(memory_format=torch.channels_last)
     work = {2 * 2048**3: lambda: a @ b, 2 * maps.numel() * 128 * 9: lambda: conv2d(maps, kernels, padding=1)}
@@ -216,18 +213,27 @@ def _judged(ratio: float, target: float | None) -> str:
 BEFORE = "a5e4dec"  # ganlib as it was before anybody looked into what a step of small networks takes
 TARGET_OVER_BEFORE = 1.5
 
-# Run with a ganlib of any revision: steps a second of the first demo's recipe.
+# Run with a ganlib of any revision, in which the same things have had other names and places: steps a second of the
+# first demo's recipe.
 DEMO_RATE = f"""
 import sys
 import torch
-from ganlib import games
-from ganlib.runs.config import Config
+try:
+    from ganlib.runs import build
+    from ganlib.runs.config import Config
+except ImportError:
+    from ganlib import games as build
+    from ganlib.config import Config
 from ganlib.steps import dcgan_step
 from ganlib.train import fit
 images = torch.load(sys.argv[1])
 recipe = Config(**{changed(FIRST_DEMO)})
-gan = games.players(recipe)
-how = dict(batch_size=recipe.batch_size, ema_decay=recipe.ema_decay, progress=False)
+gan = build.players(recipe)
+how = dict(batch_size=recipe.batch_size)
+if "progress" in fit.__kwdefaults__:
+    how |= dict(ema_decay=recipe.ema_decay, progress=False)
+else:
+    how |= dict(watchers=())
 fit(gan, dcgan_step, images, steps=20, **how)
 print(200 / fit(gan, dcgan_step, images, steps=200, **how).seconds)
 """

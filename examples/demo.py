@@ -8,18 +8,13 @@ import platform
 
 import torch
 
+from ganlib import Run, budget, fit, load, rng, sample, viz
 from ganlib._runtime import device as runtime
-from ganlib._runtime.budget import budget
-from ganlib.data.loading import load
-from ganlib.metrics.scores import score_digits
-from ganlib.runs import build as games
-from ganlib.runs import checkpoint
+from ganlib.metrics import score_digits
+from ganlib.runs import build, checkpoint
 from ganlib.runs.config import changed
 from ganlib.runs.presets import DEMO
 from ganlib.steps import dcgan_step
-from ganlib.train import fit, sample
-from ganlib.viz import film
-from ganlib.viz import images as viz
 
 
 def main(out: str = "runs/demo") -> None:
@@ -32,25 +27,14 @@ def main(out: str = "runs/demo") -> None:
     def glance(generator):  # a rough score, quick enough to show while training
         return score_digits(generator, images, n=min(1000, cfg.n_samples)).numbers()
 
-    gan = games.players(games.fitted(DEMO, images))
-    history = fit(
-        gan,
-        dcgan_step,
-        images,
-        steps=20_000,
-        seconds=cfg.seconds,
-        batch_size=DEMO.batch_size,
-        ema_decay=DEMO.ema_decay,
-        snapshot_at=range(0, 20_001, 40),
-        score=glance,
-        score_at=range(0, 20_001, 200),
-        out=folder,
-    )
+    gan = build.players(build.fitted(DEMO, images))
+    arguments = build.fit_arguments(DEMO, images) | {"seconds": cfg.seconds}
+    history = fit(gan, dcgan_step, images, **arguments, score=glance, run=Run(folder))
     score = score_digits(gan.ema_generator, images, n=cfg.n_samples)
 
-    z = torch.randn(100, gan.z_dim, generator=runtime.rng(7))
-    viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
-    film.save_gif([snapshot for _, snapshot in history.snapshots], folder / "training.gif", fps=8, hold_last=2)
+    z = torch.randn(100, gan.z_dim, generator=rng(7))
+    viz.save_png(sample(gan.ema_generator, z), folder / "samples.png", cols=10, scale=2)
+    viz.save_gif([snapshot for _, snapshot in history.snapshots], folder / "training.gif", fps=8, hold_last=2)
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {
         "data": images.source,

@@ -13,15 +13,11 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ganlib import steps
+from ganlib import GAN, frozen, rng, steps, viz
 from ganlib._runtime import device as runtime
-from ganlib._runtime.device import rng
 from ganlib.data import toys
 from ganlib.losses import non_saturating_g_loss
 from ganlib.models import mlp_discriminator, mlp_generator
-from ganlib.steps import GAN
-from ganlib.viz import film
-from ganlib.viz.images import FAKE_COLOR, REAL_COLOR
 
 STD, SHOWN = 0.05, 2500
 
@@ -30,7 +26,7 @@ def greedy_step(gan: GAN, batches) -> None:
     """The planted failure: the game of notebook 01, with twenty updates of the generator for one of its rival."""
     steps.dcgan_step(gan, batches)
     for _ in range(19):
-        with steps.frozen(gan.discriminator):
+        with frozen(gan.discriminator):
             g_loss = non_saturating_g_loss(gan.discriminator(gan.generator(gan.sample_z(256))))
             gan.g_opt.zero_grad()
             g_loss.backward()
@@ -67,8 +63,8 @@ def frame(sides: list[tuple[str, torch.Tensor]], real: torch.Tensor, title: str)
     figure = Figure((6.4, 3.5), dpi=100, facecolor="white", layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, (name, points) in zip(figure.subplots(1, len(sides)), sides, strict=True):
-        axes.scatter(*real.T, s=2, color=REAL_COLOR, linewidths=0)
-        axes.scatter(*points[:1000].T, s=2, color=FAKE_COLOR, linewidths=0)
+        axes.scatter(*real.T, s=2, color=viz.REAL_COLOR, linewidths=0)
+        axes.scatter(*points[:1000].T, s=2, color=viz.FAKE_COLOR, linewidths=0)
         axes.set(xlim=(-5.5, 5.5), ylim=(-5.5, 5.5), aspect="equal", xticks=[], yticks=[])
         covered, _ = toys.modes_covered(points, toys.grid_centers(), STD)
         axes.set_title(f"{name}: {covered} of 25", fontsize=9)
@@ -91,7 +87,7 @@ def main() -> None:
         print(name, covered[name])
     real = toys.grid25(1000, rng(3), std=STD)
     pictures = [frame([(name, films[name][k]) for name in GAMES], real, f"step {step:,}") for k, step in enumerate(at)]
-    film.save_gif(pictures, folder / "training.gif", fps=6, hold_last=2)
+    viz.save_gif(pictures, folder / "training.gif", fps=6, hold_last=2)
     about = {"data": "25 Gaussians, std 0.05", "samples": SHOWN, "games": covered}
     about |= {"processor": runtime.processor(), "torch": torch.__version__, "python": platform.python_version()}
     (folder / "metrics.json").write_text(json.dumps(about, indent=2) + "\n")

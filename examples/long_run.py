@@ -12,21 +12,14 @@ from pathlib import Path
 
 import torch
 
+from ganlib import Run, fit, rng, sample, viz
 from ganlib._runtime import device as runtime
-from ganlib.data.loading import load
-from ganlib.metrics.nets import cifar_net
-from ganlib.metrics.overfitting import overfitting
-from ganlib.metrics.scores import memorisation, score
-from ganlib.runs import build as games
-from ganlib.runs import checkpoint
+from ganlib.metrics import cifar_net, memorisation, overfitting, score
+from ganlib.runs import build, checkpoint
 from ganlib.runs.config import changed
 from ganlib.runs.presets import PRESETS
-from ganlib.train import fit, sample
-from ganlib.viz import film
-from ganlib.viz import images as viz
 
 FRAMES = 48
-MOST = 1_000_000  # steps
 GLANCE = 2000  # samples of the scores on the way
 HELD_OUT = 1000  # of a set that has no test images
 
@@ -36,14 +29,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=("celeba", "cifar10"), help="the images, and the preset")
     parser.add_argument("--minutes", type=float, default=60, help="training time; scores and pictures not counted")
-    parser.add_argument("--steps", type=int, default=MOST, help="stop after so many even if time is left")
+    parser.add_argument("--steps", type=int, help="stop after so many even if time is left")
     parser.add_argument("--samples", type=int, default=10_000, help="samples to score at the end")
     parser.add_argument("--score-every", type=int, default=1000, help="steps between two small scores")
     parser.add_argument("--augment", nargs="*", help="flip, translation, cutout, colour: others than the preset's")
     parser.add_argument("--g-lr", type=float, help="the generator's learning rate, other than the preset's")
-    parser.add_argument("--allow-changes", action="store_true", help="go on with the run in OUT with other settings")
+    parser.add_argument("--allow-changes", action="store_true", help="resume the run in OUT with other settings")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    parser.add_argument("--out", help="folder, by itself runs/NAME; its run is gone on with if there is one")
+    parser.add_argument("--out", help="folder (default runs/NAME); its run is resumed if there is one")
     args = parser.parse_args()
     config = replace(PRESETS[args.name], precision=args.precision)
     if args.augment is not None:
@@ -51,29 +44,32 @@ def main() -> None:
     if args.g_lr is not None:
         config = replace(config, g_lr=args.g_lr)
     folder = args.out or f"runs/{args.name}"
-    images, net = load(args.name, image_size=config.image_size), cifar_net()
-    images, held_out = images.hold_out(HELD_OUT) if args.name == "celeba" else (images, load(args.name, split="test"))
+    images, net = build.load_images(config), cifar_net()
+    own_test = args.name == "cifar10"
+    images, held_out = (images, build.load_images(config, "test")) if own_test else images.hold_out(HELD_OUT)
     print(images)
-    gan, how = games.players(config), {"resizer": "none" if config.image_size == 32 else "bicubic"}
+    gan, how = build.players(config), {"resizer": "none" if config.image_size == 32 else "bicubic"}
 
     def glance(generator):
         found = score(generator, images, net, n=GLANCE, metrics=("fd",), **how).numbers()
-        return found | overfitting(gan.discriminator, gan.generator, images, held_out)
+        found.update(overfitting(gan.discriminator, gan.generator, images, held_out))
+        return found
 
-    arguments = games.fit_arguments(config, images) | {"steps": args.steps, "seconds": 60 * args.minutes}
-    arguments |= {"snapshot_at": film_steps(MOST), "score_at": range(0, MOST, args.score_every)}
-    kept = dict(out=folder, resume=True, allow_changes=args.allow_changes)
-    history = fit(gan, games.step(config), images, **arguments, score=glance, **kept)
+    how_long = {"steps": args.steps, "seconds": 60 * args.minutes, "batch_size": config.batch_size}
+    looks = {"snapshot_every": film_steps(), "score": glance, "score_every": args.score_every}
+    keep_at = {build.steps_of_epochs(config, images, k) for k in config.keep_epochs}
+    run = Run(folder, resume=True, allow_changes=args.allow_changes, keep_at=keep_at)
+    history = fit(gan, build.step(config), images, **how_long, **looks, precision=config.precision, run=run)
     reals = {"ema": (gan.ema_generator, images), "no_ema": (gan.generator, images)}
     reals |= {"ema_against_held_out": (gan.ema_generator, held_out)}
     scores = {name: score(generator, some, net, n=args.samples, **how) for name, (generator, some) in reals.items()}
     copies = memorisation(gan.ema_generator, images, net, n=min(1000, args.samples), **how)
 
     folder = Path(folder)
-    z = torch.randn(100, gan.z_dim, generator=runtime.rng(7))
-    viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
-    frames = [frame[: 64 if config.image_size == 32 else 32] for frame in film.frames_of(history, FRAMES)]
-    film.save_gif(frames, folder / "training.gif", fps=8, hold_last=2, cols=8)
+    z = torch.randn(100, gan.z_dim, generator=rng(7))
+    viz.save_png(sample(gan.ema_generator, z), folder / "samples.png", cols=10, scale=2)
+    frames = [frame[: 64 if config.image_size == 32 else 32] for frame in viz.frames_of(history, FRAMES)]
+    viz.save_gif(frames, folder / "training.gif", fps=8, hold_last=2, cols=8)
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {
         "data": images.source,
@@ -101,7 +97,7 @@ def main() -> None:
         print(folder / name)
 
 
-def film_steps(last: int) -> set[int]:
+def film_steps(last: int = 1_000_000) -> set[int]:
     """Steps to take a frame at: dense at first, when most changes, then each a twentieth later than the one before."""
     at, steps = 0.0, set()
     while at <= last:

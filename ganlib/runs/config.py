@@ -1,224 +1,240 @@
-"""What a run is: one dataclass that presets, notebooks and the command line fill in alike. It imports no torch."""
+"""The settings of a run, and which of them go together. Nothing here imports torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal
+import difflib
+import math
+import os
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, NamedTuple
+
+# The comment beside a setting is its text in `ganlib train --help`.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """What is learned from."""
 
+    # mnist, fashion-mnist, cifar10, celeba, lfw, lsun, imagenet, toyfaces, fake; or the path of your own images
     dataset: str = "mnist"
-    """mnist, fashion-mnist, cifar10, celeba, lfw, lsun, imagenet, toyfaces, fake; or the path of images of your own"""
-
-    data_root: str | None = None
-    """folder to look for the set in first; with dataset=folder, the images themselves"""
-
-    classes: tuple[str, ...] = ()
-    """only the images of these classes, by name or number"""
-
-    workers: int = 1
-    """threads that decode a folder's images while they are prepared, once"""
-
-    n: int | None = None
-    """at most so many images, the classes balanced"""
-
-    image_size: int | None = None
-    """height and width in pixels; by itself as the set has it"""
-
-    channels: int | None = None
-    """1 (grey) or 3 (colour); by itself as the set has it"""
-
+    data_root: str | None = None  # folder to look for the dataset in first; with dataset=folder, the images themselves
+    classes: tuple[str, ...] = ()  # only images of these classes, by name or number
+    workers: int = 1  # threads that decode a folder's images while they are prepared, once
+    n: int | None = None  # at most this many images, the classes balanced
+    image_size: int | None = None  # height and width in pixels; default: the dataset's own
+    channels: int | None = None  # 1 (grey) or 3 (colour); default: the dataset's own
+    # flip mirrors reals at random; the others change all that the discriminator sees, for small datasets
     augment: tuple[Literal["flip", "translation", "cutout", "colour"], ...] = ()
-    """flip mirrors reals at random; the others change all that the discriminator sees, for small sets"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
     """The two players."""
 
-    architecture: Literal["conv", "linear", "pooled", "class"] = "conv"
-    """conv: DCGAN; linear: linear ends; pooled: a classifier's layout; class: a conv pair for each class"""
-
-    z_dim: int = 64
-    """size of the latent vector"""
-
-    categories: int = 0
-    """conv, class: of z's numbers, the last so many are a choice of one among them; 0 for none"""
-
-    g_width: int = 32
-    """channels of the generator's map next to the image"""
-
-    d_width: int = 32
-    """the same of the discriminator"""
-
-    base: int = 4
-    """conv: side that the smallest map has at most, pixels"""
-
-    d_depth: int = 1
-    """conv, class: the discriminator's convolutions at each size before it is halved; 1 is DCGAN's"""
-
-    norm: Literal["batch", "none", "layer", "instance", "spectral"] | None = None
-    """conv: what normalises the discriminator; by itself as the loss needs it"""
-
-    generator: str | None = None
-    """weights to start from: a .safetensors or .pth file, a checkpoint or a run"""
-
-    discriminator: str | None = None
-    """the same for the discriminator"""
+    architecture: Literal["conv", "linear", "pooled"] = "conv"  # DCGAN; with linear ends; the layout of a classifier
+    z_dim: int = 64  # size of the latent vector
+    categories: int = 0  # conv: how many of z's numbers encode a choice of one among them; 0 for none
+    g_width: int = 32  # channels of the generator's last feature map
+    d_width: int = 32  # channels of the discriminator's first feature map
+    base: int = 4  # conv: largest side of the smallest feature map, in pixels
+    d_depth: int = 1  # conv: the discriminator's convolutions at each size before it is halved; DCGAN has 1
+    norm: Literal["batch", "none", "layer", "instance", "spectral"] | None = None  # of the discriminator (by the loss)
+    generator: str | None = None  # weights to start from: a .safetensors or .pth file, a checkpoint or a run
+    discriminator: str | None = None  # the same for the discriminator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Game:
-    """The loss; the settings below it are by themselves those of its paper."""
+    """The loss; the defaults of its settings are those of its paper."""
 
+    # ns: non-saturating; ns-r1: the same with R1; rpgan: relativistic pairing with R1 and R2
     loss: Literal["ns", "ns-r1", "minimax", "wgan", "wgan-gp", "hinge", "rpgan"] = "ns"
-    """ns: non-saturating; ns-r1: the same with R1; rpgan: relativistic pairing with R1 and R2"""
-
-    n_critic: int | None = None
-    """wgan, wgan-gp: updates of the critic for each of the generator (5)"""
-
-    clip_value: float | None = None
-    """wgan: bound of the critic's weights (0.01)"""
-
-    gp_weight: float | None = None
-    """wgan-gp: weight of the gradient penalty (10)"""
-
-    r1_gamma: float | None = None
-    """rpgan, ns-r1: weight of the penalty at reals (1; ns-r1 0.02)"""
-
-    r1_every: int | None = None
-    """ns-r1: steps from one penalty to the next, which counts for all of them (8)"""
-
-    r2_gamma: float | None = None
-    """rpgan: the same at fakes (1)"""
-
-    g_lr: float | None = None
-    """the generator's learning rate (2e-4; wgan-gp 1e-4; wgan, whose optimiser is RMSprop, 5e-5)"""
-
-    d_lr: float | None = None
-    """the discriminator's, likewise"""
-
-    betas: tuple[float, float] | None = None
-    """Adam's decay rates (0.5 0.999; wgan-gp, hinge and rpgan 0 0.9)"""
+    n_critic: int | None = None  # wgan, wgan-gp: critic updates for each generator update (5)
+    clip_value: float | None = None  # wgan: bound of the critic's weights (0.01)
+    gp_weight: float | None = None  # wgan-gp: weight of the gradient penalty (10)
+    r1_gamma: float | None = None  # rpgan, ns-r1: weight of the penalty at reals (1; ns-r1 0.02)
+    r1_every: int | None = None  # ns-r1: steps from one penalty to the next, which counts for all of them (8)
+    r2_gamma: float | None = None  # rpgan: weight of the penalty at fakes (1)
+    g_lr: float | None = None  # the generator's learning rate (2e-4; wgan-gp 1e-4; wgan, with RMSprop, 5e-5)
+    d_lr: float | None = None  # the discriminator's learning rate, likewise
+    betas: tuple[float, float] | None = None  # Adam's decay rates (0.5 0.999; wgan-gp, hinge and rpgan 0 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long, and on what. The first limit that is reached ends a run; a longer run is given anew in full."""
+    """How long, and on what. A run ends at the first limit it reaches."""
 
-    epochs: int | None = None
-    """passes over the images (10, where nothing else is given)"""
-
-    steps: int | None = None
-    """updates of the generator, in place of epochs"""
-
-    seconds: float | None = None
-    """time limit; scores, snapshots and checkpoints are not counted"""
-
-    batch_size: int = 64
-    """images a batch"""
-
-    ema_decay: float = 0.995
-    """what the generator's running average keeps of itself each step; 0 for none"""
-
-    seed: int = 0
-    """of the first weights, z and the order of the images"""
-
-    device: str | None = None
-    """cuda, mps or cpu; by itself the best there is"""
-
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware has it in silicon; on a CPU only for networks of a million parameters or more"""
-
-    processes: int = 1
-    """processes on this machine that share each batch; on CUDA with a device each"""
+    epochs: int | None = None  # passes over the images; default: 10 if no other limit is given
+    steps: int | None = None  # generator updates, instead of epochs
+    seconds: float | None = None  # time limit; scores, snapshots and checkpoints are not counted
+    batch_size: int = 64  # images per batch
+    ema_decay: float = 0.995  # share of itself that the generator's running average keeps each step; 0 for none
+    seed: int = 0  # of the first weights, z and the order of the images
+    device: str | None = None  # cuda, mps or cpu; default: the best there is
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware has it, for large networks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
     """The run's folder, and what is shown."""
 
-    out: str | None = None
-    """the run's folder; by itself runs/<dataset>, with a number if it is taken"""
+    out: str | None = None  # the run's folder; default: runs/<dataset>, numbered if it is taken
+    resume_path: str | None = None  # resume the run in this folder, with its own settings
+    allow_changes: bool = False  # with resume_path: accept settings other than the run's
+    print_every: int = 100  # steps between two lines where the output is not a terminal
+    snapshot_every: int | None = None  # steps between two pictures of the same z, the film's frames (a 50th of the run)
+    score_every: int | None = None  # steps between two scores (a tenth of the run, at least 100); 0 for none
+    checkpoint_every: int = 1000  # steps between two checkpoints
+    keep_epochs: tuple[int, ...] = ()  # epochs whose checkpoints are kept besides the last three and the best
+    tensorboard: bool = False  # also write for TensorBoard
+    dry_run: bool = False  # print what would be done, and do nothing
 
-    resume_path: str | None = None
-    """go on with the run in this folder, with its own settings"""
 
-    allow_changes: bool = False
-    """with resume_path: go on with the other settings given, too"""
-
-    print_every: int = 100
-    """steps between two lines, where the output is no terminal"""
-
-    snapshot_every: int | None = None
-    """steps between two pictures of the same z, the film's frames (a fiftieth of the run)"""
-
-    score_every: int | None = None
-    """steps between two scores (a tenth of the run, at least 100); 0 for none"""
-
-    checkpoint_every: int = 1000
-    """steps between two checkpoints"""
-
-    keep_epochs: tuple[int, ...] = ()
-    """the checkpoints after these passes over the images stay, besides the last three and the best"""
-
-    tensorboard: bool = False
-    """write for TensorBoard, too"""
-
-    dry_run: bool = False
-    """print what would be done, and do nothing"""
+GROUPS = (Images, Networks, Game, Training, Keeping)  # the headings of the help
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Keeping, Training, Game, Networks, Images):
-    """Everything that defines a run, under the headings of its help. What is None the loss or the images decide."""
+    """Everything that defines a run. What is None is decided by the loss or the images."""
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What a loss brings along.
+class Loss(NamedTuple):
+    """The defaults of a loss."""
 
-    Attributes:
-        step: name of its training step in :mod:`ganlib.steps`.
-        lr: learning rate of both players.
-        betas: Adam's decay rates; None where the optimiser is RMSprop.
-        norm: what normalises a conv discriminator.
-        own: the settings that only it has, with their values.
-    """
-
-    step: str
     lr: float
-    betas: tuple[float, float] | None
+    betas: tuple[float, float] | None  # of Adam; None: RMSprop
     norm: str
-    own: dict[str, float]
+    own: dict[str, float]  # settings that only it has
 
 
 LOSSES = {
-    "ns": Loss("dcgan_step", 2e-4, (0.5, 0.999), "batch", {}),
-    "ns-r1": Loss("dcgan_r1_step", 2e-4, (0.5, 0.999), "batch", {"r1_gamma": 0.02, "r1_every": 8}),
-    "minimax": Loss("minimax_step", 2e-4, (0.5, 0.999), "batch", {}),
-    "wgan": Loss("wgan_step", 5e-5, None, "none", {"n_critic": 5, "clip_value": 0.01}),
-    "wgan-gp": Loss("wgan_gp_step", 1e-4, (0.0, 0.9), "none", {"n_critic": 5, "gp_weight": 10.0}),
-    "hinge": Loss("hinge_step", 2e-4, (0.0, 0.9), "spectral", {}),
-    "rpgan": Loss("rpgan_step", 2e-4, (0.0, 0.9), "none", {"r1_gamma": 1.0, "r2_gamma": 1.0}),
+    "ns": Loss(2e-4, (0.5, 0.999), "batch", {}),
+    "ns-r1": Loss(2e-4, (0.5, 0.999), "batch", {"r1_gamma": 0.02, "r1_every": 8}),
+    "minimax": Loss(2e-4, (0.5, 0.999), "batch", {}),
+    "wgan": Loss(5e-5, None, "none", {"n_critic": 5, "clip_value": 0.01}),
+    "wgan-gp": Loss(1e-4, (0.0, 0.9), "none", {"n_critic": 5, "gp_weight": 10.0}),
+    "hinge": Loss(2e-4, (0.0, 0.9), "spectral", {}),
+    "rpgan": Loss(2e-4, (0.0, 0.9), "none", {"r1_gamma": 1.0, "r2_gamma": 1.0}),
 }
 LENGTH = ("epochs", "steps", "seconds")
+PER_IMAGE = ("wgan-gp", "rpgan")  # their penalties belong to single images, which BatchNorm mixes
+OF_CONV = ("base", "norm", "categories", "d_depth")
+USELESS = {"conv": (), "linear": OF_CONV, "pooled": (*OF_CONV, "g_width", "d_width")}  # by architecture
 
-# What may be given anew when a run goes on, without being another run. (Whether the images are still the same is seen
-# in their pixels.)
+# What may change when a run is resumed without making it another run. (The images are compared by their pixels.)
 FREE = {
-    *LENGTH,
-    *("dataset", "data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
+    *(*LENGTH, "dataset", "data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
     *("print_every", "snapshot_every", "score_every", "checkpoint_every", "keep_epochs"),
 }
 
+# Setting -> its least value and the value it must stay below.
+RANGES = {
+    **dict.fromkeys(("n", "d_depth", "n_critic", "r1_every", "epochs", "steps", "batch_size"), (1, math.inf)),
+    **dict.fromkeys(("workers", "print_every", "snapshot_every", "checkpoint_every"), (1, math.inf)),
+    **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "categories"), (0, math.inf)),
+    **dict.fromkeys(("z_dim", "g_width", "d_width"), (1, 2**20)),
+    **{"ema_decay": (0, 1), "seed": (0, 2**30), "image_size": (8, 2**15), "base": (2, math.inf)},
+}
+ABOVE_0 = ("g_lr", "d_lr", "clip_value", "seconds")
+
 
 def changed(config: Config) -> dict:
-    """The settings of ``config`` that are not the default, in JSON's types."""
-    plain = Config()
-    return {
-        f.name: getattr(config, f.name) for f in fields(Config) if getattr(config, f.name) != getattr(plain, f.name)
-    }
+    """The settings of ``config`` that are not the default."""
+    return {name: value for name, value in asdict(config).items() if value != getattr(Config(), name)}
+
+
+def change(config: Config, given: dict) -> Config:
+    """``config`` with other settings, checked; one of epochs, steps and seconds replaces all three."""
+    names = sorted(asdict(config))
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}."
+            raise ValueError(f"There is no setting '{name}'; {hint}")
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return check(replace(config, **(dict.fromkeys(LENGTH) if set(LENGTH) & given.keys() else {}) | plain))
+
+
+def settle(config: Config) -> Config:
+    """``config``, checked, with everything decided that the loss decides."""
+    loss = LOSSES[check(config).loss]
+    decided = {**loss.own, "g_lr": loss.lr, "d_lr": loss.lr, "betas": loss.betas}
+    decided |= {"norm": loss.norm} if config.architecture == "conv" else {}
+    return replace(config, **{name: value for name, value in decided.items() if getattr(config, name) is None})
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """One sentence for each setting that makes ``now`` another run than ``before``."""
+    was, has = asdict(settle(before)), asdict(settle(now))
+    changes = [name for name in was if name not in FREE and was[name] != has[name]]
+    return [f"{name} was {was[name]!r} and is {has[name]!r} now." for name in changes]
+
+
+def check(config: Config) -> Config:
+    """``config`` itself; a ValueError names the culprit and the cure if it cannot work."""
+    for name, hint in typing.get_type_hints(Config).items():
+        if not _fits(getattr(config, name), hint):
+            wanted = Config.__dataclass_fields__[name].type.removesuffix(" | None")
+            raise ValueError(f"{name}={getattr(config, name)!r}, but must be of type {wanted}.")
+    for name, value in asdict(config).items():
+        least, below = RANGES.get(name, (-math.inf, math.inf))
+        if name in RANGES and value is not None and not least <= value < below:
+            end = "" if below == math.inf else f" and below {below:,}"
+            raise ValueError(f"{name}={value}, but must be at least {least}{end}.")
+        if name in ABOVE_0 and value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name}={value}, but must be above 0.")
+    for wrong, sentence in _rules(config):
+        if wrong:
+            raise ValueError(sentence)
+    return config
+
+
+def _rules(c: Config) -> Iterator[tuple[bool, str]]:
+    """Whether each rule about settings that belong together is broken, and what to say then."""
+    kind, loss = c.architecture, LOSSES[c.loss]
+    yield any(not 0 <= beta < 1 for beta in c.betas or ()), f"betas={c.betas}, but each must be in [0, 1)."
+    yield any(k < 1 for k in c.keep_epochs), f"keep_epochs={c.keep_epochs}, but the first epoch is 1."
+    yield c.channels not in (None, 1, 3), f"channels={c.channels}, but must be 1 (grey) or 3 (colour)."
+    yield bool(c.epochs and c.steps), f"epochs={c.epochs} and steps={c.steps} both say how long; give one of them."
+    nowhere = c.dataset == "folder" and c.data_root is None
+    yield nowhere, "dataset=folder needs the folder or archive of images: data_root=PATH."
+    alone = c.allow_changes and c.resume_path is None
+    yield alone, "allow_changes is for a resumed run: also give resume_path=RUN."
+    for name in dict.fromkeys(name for some in LOSSES.values() for name in some.own):
+        whose = " or ".join(key for key, some in LOSSES.items() if name in some.own)
+        sentence = f"{name} does nothing with loss={c.loss}: leave it out, or take loss={whose}."
+        yield getattr(c, name) is not None and name not in loss.own, sentence
+    rmsprop = f"betas are Adam's, but loss={c.loss} is trained with RMSprop: leave them out."
+    yield bool(c.betas) and loss.betas is None, rmsprop
+    mixes = f"norm=batch mixes the images of a batch, but loss={c.loss} penalises each one: take norm=none or layer."
+    yield c.loss in PER_IMAGE and c.norm == "batch", mixes
+    for name in USELESS[kind]:
+        sentence = f"{name} does nothing with architecture={kind}: leave it out, or take architecture=conv."
+        yield getattr(c, name) != getattr(Config(), name), sentence
+    part = f"categories={c.categories} are part of z_dim={c.z_dim}: take 0, or at least 2 and fewer than z_dim."
+    yield c.categories == 1 or c.categories >= c.z_dim, part
+    thrice = f"architecture=linear halves image_size={c.image_size} three times: take a multiple of 8, or conv."
+    yield kind == "linear" and bool(c.image_size and c.image_size % 8), thrice
+    have = f"image_size={c.image_size or 28} and channels={c.channels or 1}"
+    other = c.image_size not in (None, 28) or c.channels not in (None, 1)
+    grey = f"architecture=pooled is made for 28 grey pixels, not for {have}: take architecture=conv."
+    yield kind == "pooled" and other, grey
+    normed = f"architecture=pooled has BatchNorm, which loss={c.loss} cannot have: take architecture=conv or linear."
+    yield kind == "pooled" and c.loss in (*PER_IMAGE, "wgan"), normed
+
+
+def _fits(value, hint) -> bool:
+    """Whether a value is of a setting's type; an ``int`` will do for a ``float``."""
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (types.UnionType, typing.Union):
+        return any(_fits(value, part) for part in parts)
+    if kind is Literal:
+        return value in parts
+    if kind is tuple and isinstance(value, tuple):
+        parts = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    return type(value) is hint or (hint is float and type(value) is int)

@@ -1,24 +1,25 @@
-"""The score of a run that is there: its generator against the images that it was trained on, or their test split."""
+"""The score of a run's generator, against the images that it was trained on or their test split."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from ganlib._runtime import device as runtime
 from ganlib.data.images import ImageSet
-from ganlib.data.loading import known_name, load
-from ganlib.metrics.inception import inception_net
-from ganlib.metrics.nets import cifar_net, digit_net
+from ganlib.data.loading import known_name
+from ganlib.metrics.nets import cifar_net, digit_net, inception_net
 from ganlib.metrics.scores import DigitScore, Report, score, score_digits
-from ganlib.models import PerClass
 from ganlib.runs import saved, settings
+from ganlib.runs.build import load_images
+from ganlib.runs.checkpoint import load_generator
+from ganlib.runs.config import Config, change
 
-NETS = ("auto", "digitnet", "cifarnet", "inception")
-AGAINST = ("train", "test")
+log = logging.getLogger("ganlib")
 
 
 def evaluate(
@@ -31,173 +32,104 @@ def evaluate(
     data_root: Path | None = None,
     out: Path | None = None,
 ) -> Report | DigitScore:
-    """Score a run's generator: every number with its protocol, beside that of reals in the fakes' place.
-
-    The newest whole checkpoint is taken. Its images are found again by what the run noted of them, and refused if
-    they are others.
+    """Score a run's newest intact checkpoint: each number with its protocol, beside what reals would get.
 
     Args:
-        run: the run's folder.
+        run: the run's folder. Its images are found by what it noted of them; other images are refused.
         num: samples to draw and judge.
         ema: the running average of the generator's weights, usually the better one, or the weights themselves.
-        against: the images it was trained on, or the test split of the same set.
-        net: what looks at samples and reals. auto: digitnet for MNIST's digits, cifarnet for pictures in colour, both
-            resized to 32×32 where they are of another size. With inception it is the FID.
+        against: the images it was trained on, or the test split of the same dataset.
+        net: what looks at the images. auto: digitnet for MNIST, cifarnet for colour; with inception it is the FID.
         data_root: a folder to look for the images in first; of a run on a folder or an archive, that one itself.
         out: the file to which a line of JSON is added. None for evaluations.jsonl in the run's folder.
-
-    Returns:
-        the scores, as of ``ganlib.metrics.score``; of the digitnet, as of ``score_digits``.
-
-    Raises:
-        ValueError: if the images are others, no net can judge them, there are too few, or an argument is none of
-            those that there are.
-        FileNotFoundError: if there is no run, no checkpoint, or no images.
-        OSError: if ``out`` cannot be written, or Inception's weights cannot be had.
     """
-    run, data_root = Path(run), data_root and Path(data_root)
-    for what, value, there in (("against", against, AGAINST), ("net", net, NETS)):
-        if value not in there:
-            raise ValueError(f"{what} is '{value}', but must be one of: {', '.join(there)}.")
+    run, nets = Path(run), ("auto", "digitnet", "cifarnet", "inception")
+    if against not in ("train", "test") or net not in nets:
+        raise ValueError(f"against is '{against}' (train or test) and net is '{net}' (one of {', '.join(nets)}).")
     if num < 2:
         raise ValueError(f"num is {num}, but a score needs at least 2 samples, better 10,000.")
-    folders = list(saved.class_runs(run).values()) or [run]
-    configs = [saved.config_of(folder) for folder in folders]
-    generators = list(saved.generators_of(run, name="ema_generator" if ema else "generator").values())
-    chosen = _choose(configs[0]["images"]) if net == "auto" else net
-    reals = _together([_reals(*pair, against, data_root) for pair in zip(folders, configs, strict=True)])
+    noted = saved.config_of(run)["images"]
+    generator = load_generator(run, "ema_generator" if ema else "generator").to(runtime.device())
+    net = _suitable(noted.get("name"), tuple(noted["shape"])) if net == "auto" else net
+    reals = find_images(run, None if against == "train" else "test", data_root)
     target = Path(out) if out is not None else run / "evaluations.jsonl"
     runtime.check_writable(target.parent)  # before the work, not after it
-
-    generator = (PerClass(generators) if len(generators) > 1 else generators[0]).to(runtime.device())
-    if chosen == "digitnet":
+    if net == "digitnet":
         found = score_digits(generator, reals, n=num)
     else:
-        judge = cifar_net() if chosen == "cifarnet" else inception_net()
-        resize = chosen == "cifarnet" and tuple(reals.pixels.shape[1:]) != judge.image_shape
+        judge = cifar_net() if net == "cifarnet" else inception_net()
+        resize = net == "cifarnet" and tuple(reals.pixels.shape[1:]) != judge.image_shape
         found = score(generator, reals, judge, n=num, resizer="bicubic" if resize else "none")
-    steps = [generator.steps_done for generator in generators]
-    facts = {"step": steps[0] if len(steps) == 1 else steps, "ema": ema, "against": against, "images": reals.source}
-    facts["scores"] = found.to_dict()
-    print(f"step {' '.join(f'{step:,}' for step in steps)} of '{run}' · {'running average' if ema else 'weights'}")
-    print(f"against {reals.source}")
-    print(found)
+    step = generator.steps_done
+    print(f"step {step:,} of '{run}' · {'running average' if ema else 'weights'}\nagainst {reals.source}\n{found}")
+    facts = {"step": step, "ema": ema, "against": against, "images": reals.source, "scores": found.to_dict()}
     try:
         with target.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise type(error)(
-            f"Cannot write '{target}' ({error.strerror}); the scores are only what is printed."
-        ) from error
-    print(f"added to '{target}'")
+        raise type(error)(f"Cannot write '{target}' ({error.strerror}); the scores are only printed.") from error
+    log.info(f"added to '{target}'")
     return found
 
 
-def _choose(images: dict) -> str:
-    """The net that can judge a run's images, by what the run noted of them."""
-    shape = tuple(images["shape"])
-    if images.get("name") == "mnist" and shape == digit_net().image_shape:
+def _suitable(name: str | None, shape: tuple[int, ...]) -> str:
+    """The net that can judge a run's images."""
+    if name == "mnist" and shape == digit_net().image_shape:
         return "digitnet"
     if shape[0] == 3:
         return "cifarnet"
-    raise ValueError(
-        f"No net judges '{images.get('name')}', {shape[0]}×{shape[1]}×{shape[2]}: the digitnet takes MNIST's digits, "
-        "grey and 28×28, the cifarnet and inception pictures in colour. Name one (net) if it fits all the same."
-    )
+    what = "the digitnet takes MNIST's digits, the cifarnet and inception colour pictures"
+    raise ValueError(f"No net judges '{name}', {shape}: {what}. Name one (net) if it fits all the same.")
 
 
-def find_images(run: Path, config: dict, data_root: Path | None = None) -> tuple[ImageSet, tuple[int | str, ...]]:
-    """The images that a run was trained on, found by what it noted of them; nothing is downloaded.
+def find_images(run: Path, split: str | None = None, data_root: Path | None = None) -> ImageSet:
+    """The images a run was trained on, or another split of the same dataset and classes; nothing is downloaded.
 
-    Args:
-        run: its folder, to be named in sentences.
-        config: what :func:`ganlib.runs.saved.config_of` gives.
-        data_root: a folder to look in first; of a run on a folder or an archive, that one itself.
-
-    Returns:
-        the images, and the classes that they are of, if they are not of all that the set has.
-
-    Raises:
-        ValueError: if what is found are other images.
-        FileNotFoundError: if none are found.
+    They are loaded as the run loaded them, so that a folder is not prepared again, and refused if their pixels differ.
     """
-    there = config["images"]
+    about = saved.config_of(run)
+    noted = about["images"]
     try:
-        for seed in dict.fromkeys((0, config["arguments"].get("seed", 0))):
-            images = load_set(config, data_root, there["split"], n=there["count"], seed=seed)
-            if _are(images, there):
-                return images, ()
-        whole = load_set(config, data_root, there["split"])
-        for classes in _asked(config, whole) or [(name,) for name in whole.classes]:
-            some = whole.of_class(*classes)
-            some = some.take(there["count"]) if len(some) > there["count"] else some
-            if _are(some, there):
-                return some, classes
+        for config in _candidates(about, data_root and Path(data_root)):
+            images = load_images(config, noted["split"], download=False)
+            same = len(images) == noted["count"] and list(images.pixels.shape[1:]) == noted["shape"]
+            if same and settings.fingerprint(images.pixels) == noted["fingerprint"]:
+                elsewhere = split not in (None, noted["split"])
+                return load_images(replace(config, n=None), split, download=False) if elsewhere else images
+        raise ValueError(f"Found is '{images.source}', with other pixels.")
     except (ValueError, OSError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"The images of the run in '{run}' are not to be had. {error}{_CURE}") from error
-    raise ValueError(
-        f"The images of the run in '{run}' are others than those that are here: it had {there['count']:,} of "
-        f"'{there['source']}', and found is '{whole.source}', with other pixels.{_CURE}"
-    )
+        raise kind(
+            f"The images of the run in '{run}', {noted['count']:,} of '{noted['source']}', are not here: {error} Name "
+            "the folder that has them (data_root), or score in Python: ganlib.metrics.score."
+        ) from error
 
 
-_CURE = " Name the folder that has them (data_root), or score in Python: ganlib.metrics.score."
-
-
-def _asked(config: dict, whole: ImageSet) -> list[tuple[int | str, ...]]:
-    """The classes that a run of ``ganlib train`` was asked for, if it was for some."""
-    names = (config.get("config") or {}).get("classes") or ()
-    named = tuple(c if c in whole.classes or not str(c).isdecimal() else int(c) for c in names)
-    return [named] if named else []
-
-
-def load_set(config: dict, data_root: Path | None, split: str, **some) -> ImageSet:
-    """A split of the set that a run's images are of, at their size; nothing is downloaded.
-
-    Args:
-        config, data_root: as in :func:`find_images`.
-        split: which part of the set.
-        **some: further arguments of :func:`ganlib.data.load`.
-
-    Raises:
-        ValueError, FileNotFoundError: as ``load``, and if the run's images had no name.
-    """
-    images, asked = config["images"], config.get("config") or {}  # the latter of ``ganlib train``
-    name, root = asked.get("dataset") or images.get("name"), data_root or asked.get("data_root")
-    if not isinstance(name, str):
+def _candidates(about: dict, data_root: Path | None) -> Iterator[Config]:
+    """The settings that a run's images may have been loaded with: those of ``ganlib train``, or likely ones."""
+    noted = about["images"]
+    if about.get("config"):
+        yield _rooted(change(Config(), about["config"] | {"resume_path": None, "allow_changes": False}), data_root)
+        return
+    if not isinstance(noted.get("name"), str):
         raise ValueError("They were given as a bare tensor, without a name.")
-    channels, size, _ = images["shape"]
-    if data_root is not None and not _is_set(name) and not (data_root / name).exists():
-        name = "folder"  # it is data_root itself
-    return load(name, image_size=size, channels=channels, split=split, root=root, download=False, **some)
+    channels, size, _ = noted["shape"]
+    plain = _rooted(change(Config(), {"dataset": noted["name"], "image_size": size, "n": noted["count"]}), data_root)
+    yield plain
+    plain = replace(plain, channels=channels)
+    yield plain
+    for name in load_images(replace(plain, n=None), noted["split"], download=False).classes:
+        yield replace(plain, classes=(name,))
 
 
-def _is_set(name: str) -> bool:
+def _rooted(config: Config, data_root: Path | None) -> Config:
+    """``config`` with another data root, which may be the folder of images itself."""
+    if data_root is None:
+        return config
     try:
-        return known_name(name) is not None
-    except ValueError:  # the name of a folder that has gone
-        return False
-
-
-def _are(images: ImageSet, there: dict) -> bool:
-    same = len(images) == there["count"] and list(images.pixels.shape[1:]) == there["shape"]
-    return same and settings.fingerprint(images.pixels) == there["fingerprint"]
-
-
-def _reals(run: Path, config: dict, against: str, data_root: Path | None) -> ImageSet:
-    """The images to score against, uint8: those of the run, or the test split of the set, of the same classes."""
-    images, classes = find_images(run, config, data_root)
-    if against == "train":
-        return images
-    test = load_set(config, data_root, "test")
-    return test.of_class(*classes) if classes else test
-
-
-def _together(sets: list[ImageSet]) -> ImageSet:
-    """Several sets as one, without labels; a single one as it is."""
-    if len(sets) == 1:
-        return sets[0]
-    first = sets[0]
-    pixels = torch.cat([images.pixels for images in sets])
-    return ImageSet(pixels, None, (), first.name, " + ".join(images.source for images in sets), split=first.split)
+        if known_name(config.dataset) not in (None, "folder"):
+            return replace(config, data_root=str(data_root))
+    except ValueError:  # the name of a folder that has moved
+        pass
+    inside = data_root / config.dataset
+    return replace(config, dataset=str(inside if inside.exists() else data_root))

@@ -11,46 +11,36 @@ PLAIN = Config(base=7, seconds=60)
 
 # What a laptop without a GPU gets furthest with in a minute; what each number is worth is in benchmarks/README.md.
 DEMO = Config(
-    **dict(
-        z_dim=36,  # 16 numbers that vary: a digit needs few, and few are learned sooner
-        categories=20,  # and 20 for a choice: between two of them lies nothing, so nothing has to be drawn there
-        g_width=32,  # a step takes G once there and back and D three times: G may be the larger one
-        d_width=16,
-        g_lr=4e-3,  # twenty times the published ones: narrow networks in a short run
-        d_lr=4e-3,
-        betas=(0.0, 0.99),  # no momentum: where the other player was some steps ago is no longer true
-        batch_size=96,  # some five of each choice: FD 0.62 where batches of 64 have 0.70, medians of 5 seeds
-        ema_decay=0.998,  # the average of some 500 steps
-    ),
+    **dict(z_dim=36, categories=20),  # 16 numbers that vary, for a digit needs few; and a choice of 20
+    **dict(g_width=32, d_width=16),  # a step takes G once there and back and D three times: G may be the larger one
+    **dict(g_lr=4e-3, d_lr=4e-3),  # twenty times the published ones: narrow networks in a short run
+    betas=(0.0, 0.99),  # no momentum: where the other player was some steps ago is no longer true
+    batch_size=96,  # some five of each choice: FD 0.62 where batches of 64 have 0.70, medians of 5 seeds
+    ema_decay=0.998,  # the average of some 500 steps
     **dict(steps=20_000, seconds=90, snapshot_every=40, score_every=200),
 )
 
-# What a CPU gets furthest with in minutes on CIFAR-10 at its own size; what each number is worth is in
-# benchmarks/README.md. Notebook 02's run.
+_COLOURS = dict(dataset="cifar10", image_size=32, channels=3, augment=("flip",))
+
+# What a CPU gets furthest with in minutes on CIFAR-10 at its own size (benchmarks/README.md). Notebook 02's run.
 CIFAR10_SHORT = Config(
-    **dict(dataset="cifar10", image_size=32, channels=3, augment=("flip",)),
-    **dict(
-        z_dim=100,
-        g_width=32,  # narrow networks: many more steps in the same time
-        d_width=24,
-        d_depth=2,  # D looks twice at each size: FD 5.4 after 12,000 steps, with one look 5.8
-        loss="ns-r1",  # a penalty on D's steepness: without one D wins after 10,000 steps, and G learns no more
-        g_lr=1e-3,  # five times the published ones: narrow networks in a short run; G a little slower than D
-        d_lr=1.4e-3,
-        betas=(0.0, 0.99),  # no momentum, as in DEMO
-        batch_size=32,
-        ema_decay=0.99,  # the average of some 100 steps
-    ),
+    **_COLOURS,
+    **dict(z_dim=100, g_width=32, d_width=24),  # narrow networks: many more steps in the same time
+    d_depth=2,  # D looks twice at each size: FD 5.4 after 12,000 steps, with one look 5.8
+    loss="ns-r1",  # a penalty on D's steepness: without one D wins after 10,000 steps, and G learns no more
+    **dict(g_lr=1e-3, d_lr=1.4e-3),  # five times the published ones; G a little slower than D
+    **dict(betas=(0.0, 0.99), batch_size=32),
+    ema_decay=0.99,  # the average of some 100 steps
     **dict(seconds=200, snapshot_every=200, score_every=1000),
 )
 
 # The same for longer, with an average over some 500 steps.
 CIFAR10 = replace(CIFAR10_SHORT, ema_decay=0.998, seconds=1320, snapshot_every=None, score_every=None)
 
-# Faces at 64×64, for an hour or more: small steps and a fast generator; a discriminator of half the width, as
-# half of the time is its. After 25 passes over 9,000 faces it begins to know them by heart: go on with augment flip
-# translation and g_lr 2e-4 (examples/gallery/README.md). A generator that stays faster than a discriminator whose task
-# is harder goes astray: so it did after 3,000 more steps, and with colour and translation from the first step on.
+# Faces at 64×64, for an hour or more: small steps and a fast generator; a discriminator of half the width, as half of
+# the time is its. After 25 epochs of 9,000 faces it begins to know them by heart: resume with augment flip translation
+# and g_lr 2e-4 (examples/gallery/README.md). A generator that stays faster than a discriminator whose task is harder
+# goes astray: so it did after 3,000 more steps, and with colour and translation from the first step on.
 CELEBA = Config(
     **dict(dataset="celeba", image_size=64, channels=3, augment=("flip",)),
     **dict(z_dim=100, g_width=48, d_width=32, batch_size=32, g_lr=5e-4, ema_decay=0.999),
@@ -58,9 +48,8 @@ CELEBA = Config(
 )
 
 # DCGAN's published settings for faces, with half the generator's width. Notebook 04's first run.
-CELEBA_PUBLISHED = replace(
-    CELEBA, g_width=64, d_width=64, batch_size=128, g_lr=None, ema_decay=0.99, seconds=100, keep_epochs=()
-)
+_PUBLISHED = dict(g_width=64, d_width=64, batch_size=128, g_lr=None, ema_decay=0.99, seconds=100, keep_epochs=())
+CELEBA_PUBLISHED = replace(CELEBA, **_PUBLISHED)
 
 # Drawn faces whose attributes are known, in about a minute: benchmarks/attributes.py.
 TOYFACES = Config(
@@ -73,27 +62,16 @@ MNIST = replace(DEMO, epochs=30, steps=None, seconds=None, snapshot_every=None, 
 MNIST_POOLED = Config(architecture="pooled", z_dim=100, batch_size=200, epochs=30)
 
 # Notebook 03: five games at equal time, each with the settings of its paper, on narrow networks.
-_GAMES = {
-    "dcgan": Config(),
-    "wgan": Config(loss="wgan"),
-    "wgan-gp": Config(loss="wgan-gp"),
-    "hinge": Config(loss="hinge"),
-    "rpgan": Config(loss="rpgan", r1_gamma=0.1, r2_gamma=0.1),
-}
 _ALIKE = dict(z_dim=100, ema_decay=0.99, seconds=120, snapshot_every=20, score_every=250)
-_DIGITS = dict(n=5000, g_width=16, d_width=16)
-_COLOURS = dict(dataset="cifar10", image_size=32, channels=3, augment=("flip",))
+_GAMES = {
+    "dcgan": Config(**_ALIKE),
+    **{loss: Config(loss=loss, **_ALIKE) for loss in ("wgan", "wgan-gp", "hinge")},
+    "rpgan": Config(loss="rpgan", r1_gamma=0.1, r2_gamma=0.1, **_ALIKE),
+}
 
 PRESETS = {
-    "plain": PLAIN,
-    "demo": DEMO,
-    "mnist": MNIST,
-    "mnist-pooled": MNIST_POOLED,
-    "cifar10": CIFAR10,
-    "cifar10-short": CIFAR10_SHORT,
-    "celeba": CELEBA,
-    "celeba-published": CELEBA_PUBLISHED,
-    "toyfaces": TOYFACES,
-    **{f"{name}-mnist": replace(game, **_ALIKE, **_DIGITS) for name, game in _GAMES.items()},
-    **{f"{name}-cifar10": replace(game, **_ALIKE, **_COLOURS) for name, game in _GAMES.items()},
+    **{"plain": PLAIN, "demo": DEMO, "mnist": MNIST, "mnist-pooled": MNIST_POOLED, "cifar10": CIFAR10},
+    **{"cifar10-short": CIFAR10_SHORT, "celeba": CELEBA, "celeba-published": CELEBA_PUBLISHED, "toyfaces": TOYFACES},
+    **{f"{name}-mnist": replace(game, n=5000, g_width=16, d_width=16) for name, game in _GAMES.items()},
+    **{f"{name}-cifar10": replace(game, **_COLOURS) for name, game in _GAMES.items()},
 }

@@ -1,78 +1,54 @@
-"""What a run left in its folder, read without changing it: settings, losses, scores, snapshots, generators."""
+"""What a run left in its folder, read without changing it: settings, losses, scores, snapshots."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from pathlib import Path
 
-from ganlib.models import Generator
-from ganlib.runs import checkpoint
-from ganlib.runs.resuming import SAMPLE
+from ganlib.runs import checkpoint, samples
 from ganlib.train import History
 
-
-def class_runs(run: Path) -> dict[str, Path]:
-    """The runs in the subfolders of ``run`` by class, in the order of their names: none if it has no ``classes.json``.
-
-    That file tells a run with one generator a class from a folder in which runs happen to lie together.
-    """
-    if not (run / "classes.json").is_file():
-        return {}
-    return {path.parent.name: path.parent for path in sorted(run.glob("*/config.json"))}
+log = logging.getLogger("ganlib")
 
 
-def config_of(run: Path) -> dict:
-    """What ``config.json`` says of a run: see :func:`ganlib.runs.settings.describe`.
-
-    Raises:
-        ValueError: if it is damaged, or ``run`` holds several runs, one a class.
-        FileNotFoundError: if there is no run.
-        OSError: if the file cannot be read.
-    """
-    path = run / "config.json"
-    if classes := class_runs(run):
-        some = ", ".join(classes)
-        raise ValueError(
-            f"'{run}' holds several runs, one a class ({some}); name one: '{next(iter(classes.values()))}'."
-        )
+def config_of(folder: Path) -> dict:
+    """What ``config.json`` says of a run (see ganlib.runs.settings.describe); ValueError if it is damaged."""
+    path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(isinstance(config[name], dict) for name in ("arguments", "players", "images", "ran_on"))
+        intact = all(isinstance(config[name], dict) for name in ("arguments", "players", "step", "images", "ran_on"))
         shape = config["images"]["shape"]
-        if whole and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape):
+        if intact and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape):
             return config
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
-            f"There is no run in '{run}': 'config.json' is missing; name the folder that a run was trained in."
+            f"There is no run in '{folder}': 'config.json' is missing; name the folder that a run was trained in."
         ) from error
     except OSError as error:
         raise type(error)(f"'{path}' cannot be read ({error.strerror}); give yourself the right to.") from error
     except (ValueError, KeyError, TypeError):
         pass  # each is a way of being damaged
-    raise ValueError(f"'{path}' is damaged; the same settings are in the state.json of every checkpoint, as 'config'.")
+    raise ValueError(f"'{path}' is damaged; every checkpoint has the same settings in its metadata, as 'config'.")
 
 
-def newest_facts(run: Path) -> dict | None:
-    """What the newest checkpoint that can be read says besides tensors (see :func:`ganlib.runs.state.capture`), or None."""
-    for step in reversed(checkpoint.steps_in(run)):
+def newest_facts(folder: Path) -> dict | None:
+    """What the newest checkpoint that can be opened says besides tensors, or None."""
+    for step in reversed(checkpoint.steps_in(folder)):
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return checkpoint.read_facts(checkpoint.step_folder(run, step))
+            return checkpoint.read_facts(checkpoint.path_of(folder, step))
     return None
 
 
-def history_of(run: Path) -> History:
-    """The losses and scores of a run, without its snapshots; it may still be going on.
+def history_of(folder: Path) -> History:
+    """The losses and scores of a run, without its snapshots; it may still be under way.
 
-    The time and what one epoch is are those of its newest checkpoint: 0 without one.
-
-    Raises:
-        ValueError, OSError: as :func:`config_of`.
+    Its time, its epochs and what its best score is come from the newest checkpoint.
     """
-    config, facts = config_of(run), newest_facts(run) or {}
-    of_checkpoint, arguments = facts.get("history", {}), config["arguments"]
-    losses, scores = _lines(run / "history.jsonl", alike=True), _lines(run / "metrics.jsonl", alike=False)
-    names = [name for name in (losses[0] if losses else {}) if name != "step"]
+    config, facts = config_of(folder), newest_facts(folder) or {}
+    arguments, of_checkpoint = config["arguments"], facts.get("history", {})
+    losses, scores = _records(folder / "history.jsonl", alike=True), _records(folder / "metrics.jsonl", alike=False)
     history = History(
         batch_size=arguments.get("batch_size"),
         steps_per_epoch=0.0,
@@ -80,8 +56,9 @@ def history_of(run: Path) -> History:
         precision=arguments.get("precision"),
         first_step=losses[0]["step"] - 1 if losses else 0,
         batches=of_checkpoint.get("batches", 0),
-        losses={name: [line[name] for line in losses] for name in names},
+        losses={n: [line[n] for line in losses] for n in (losses[0] if losses else {}) if n != "step"},
         scores=[(line.pop("step"), line) for line in scores],
+        best_by=of_checkpoint.get("best_by"),
         seconds=of_checkpoint.get("seconds", 0.0),
     )
     if history.batches and history.batch_size:
@@ -90,11 +67,8 @@ def history_of(run: Path) -> History:
     return history
 
 
-def _lines(path: Path, alike: bool) -> list[dict]:
-    """The records of a .jsonl file, up to the first that is broken: what a run that goes on is just writing.
-
-    With ``alike`` one that lacks what the first has is broken, too.
-    """
+def _records(path: Path, alike: bool) -> list[dict]:
+    """The records of a .jsonl file, up to the first that is broken or, with ``alike``, lacks what the first has."""
     try:
         content = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -106,50 +80,19 @@ def _lines(path: Path, alike: bool) -> list[dict]:
             if not isinstance(record["step"], int) or (alike and found and record.keys() != found[0].keys()):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            if number < len(content):
-                print(f"Line {number:,} of '{path}' is damaged; what follows is left out.")
+            if number < len(content):  # the last one may just be being written
+                log.warning(f"Line {number:,} of '{path}' is damaged; what follows is left out.")
             break
         found.append(record)
     return found
 
 
-def snapshots_of(run: Path) -> list[tuple[int, Path]]:
-    """The step and the file of every snapshot of a run, the oldest first; none are opened.
-
-    Raises:
-        ValueError: if there are none.
-        ValueError, OSError: as :func:`config_of`.
-    """
-    config_of(run)
-    there = (run / "samples").iterdir() if (run / "samples").is_dir() else ()
-    found = sorted((int(match[1]), path) for path in there if (match := SAMPLE.match(path.name)))
-    if not found:
-        raise ValueError(
-            f"The run in '{run}' has no snapshots in 'samples'; let it take some while it trains: snapshot_at=... in a "
-            "notebook, --snapshot-every on the command line."
-        )
-    return found
-
-
-def generators_of(run: Path, klass: str | None = None, name: str = "ema_generator") -> dict[str, Generator]:
-    """The generators of a run's newest whole checkpoint, on the CPU, in eval mode.
-
-    Args:
-        run: the folder of a run, of a run with one generator a class, or of a single checkpoint.
-        klass: the class whose generator is wanted; None for all.
-        name: ``"ema_generator"`` (the running average) or ``"generator"``.
-
-    Returns:
-        class -> network [B, z_dim] -> images [B, C, H, W] in [-1, 1]; the class is ``""`` where there is one for all.
-
-    Raises:
-        ValueError: if there is no such class, or no checkpoint is whole.
-        FileNotFoundError: if there is no checkpoint.
-    """
-    classes = class_runs(run)
-    if klass is not None and not classes:
-        raise ValueError(f"'{run}' has one generator for all its images, not one a class: ask for no class.")
-    if klass is not None and klass not in classes:
-        raise ValueError(f"'{run}' has no class '{klass}'; it has: {', '.join(classes)}.")
-    wanted = {klass: classes[klass]} if klass is not None else classes or {"": run}
-    return {label: checkpoint.load_generator(folder, name) for label, folder in wanted.items()}
+def snapshots_of(folder: Path) -> list[tuple[int, Path]]:
+    """The step and the file of every snapshot of a run, the oldest first; ValueError if there are none."""
+    config_of(folder)
+    if found := samples.snapshot_files(folder / "samples"):
+        return found
+    raise ValueError(
+        f"The run in '{folder}' has no snapshots in 'samples'; let it take some while it trains: snapshot_every=... in "
+        "a notebook, --snapshot-every on the command line."
+    )

@@ -1,4 +1,4 @@
-"""What decides a run besides its code: written down when it starts, and compared when it is gone on with."""
+"""What decides a run besides its code: noted when it starts, and compared when it is resumed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import hashlib
 import platform
 import re
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganlib._runtime import device as runtime
 from ganlib.data.images import ImageSet
-from ganlib.steps import GAN
+from ganlib.steps import GAN, STEPS
 
-# Images are hashed whole up to so many bytes; of a larger set, as many are taken from all over it.
+# Pixels are hashed up to so many bytes; of a larger set, as many are taken from all over it.
 HASH_BYTES = 512 * 2**20
 
-# What may differ without being another run: how long it goes on and how it is kept.
-FREE = {"steps", "seconds", "checkpoint_every", "snapshot_at", "score_at", "keep_at"}
+# What may differ without being another run: how long it is and how often it is kept.
+HOW_LONG = {"steps", "seconds", "checkpoint_every", "snapshot_every", "score_every", "keep_at"}
 
 # How an optimiser computes, not what: ``fit`` chooses that.
 OPTIMISER_INTERNALS = {"params", "fused", "foreach", "capturable"}
@@ -31,18 +31,7 @@ PACKAGES = ("ganlib", "torch", "numpy", "safetensors")
 
 
 def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
-    """Everything needed to run it again, in JSON's types.
-
-    Args:
-        gan: the players, before the first step.
-        step: the training step; its name is noted.
-        images: the reals.
-        arguments: those of ``fit``; collections of steps may be ranges.
-
-    Returns:
-        ``arguments``, ``players``, ``step``, ``images`` with their count and fingerprint, and what it ``ran_on``:
-        versions, git revision, processor, threads. These last may differ when a run goes on.
-    """
+    """Everything needed to make a run again, in JSON's types; and what it ran on, which may differ on resuming."""
     players = {"z_dim": gan.z_dim, "z_seed": gan.seed}
     players |= {name: _network(getattr(gan, name)) for name in ("generator", "discriminator")}
     players |= {name: _optimiser(getattr(gan, name)) for name in ("g_opt", "d_opt")}
@@ -63,8 +52,22 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     }
 
 
-def fingerprint(pixels: torch.Tensor) -> str:
-    """A short hash of images, uint8 [N, C, H, W]: equal for equal images, in whatever file they were."""
+def name_of(step) -> dict:
+    """A training step by name, with what a partial function holds: ``{"step": "wgan", "n_critic": 5}``.
+
+    One that is not ganlib's is named by its module and function.
+    """
+    held = {}
+    while isinstance(step, functools.partial):
+        held = {**{f"argument {k}": _plain(v) for k, v in enumerate(step.args)}, **_plain(step.keywords), **held}
+        step = step.func
+    named = step if hasattr(step, "__qualname__") else type(step)
+    own = next((name for name, known in STEPS.items() if known is step), f"{named.__module__}.{named.__qualname__}")
+    return {"step": own, **held}
+
+
+def fingerprint(pixels: Tensor) -> str:
+    """A short hash of images, uint8 [N, C, H, W]: equal for equal images, whatever file they came from."""
     every = -(-pixels.nbytes // HASH_BYTES)
     found = hashlib.sha256(str(list(pixels.shape)).encode())
     for part in pixels[::every].split(1024):
@@ -72,49 +75,37 @@ def fingerprint(pixels: torch.Tensor) -> str:
     return found.hexdigest()[:32]
 
 
-def differences(there: dict, here: dict) -> list[str]:
+def differences(before: dict, now: dict) -> list[str]:
     """One sentence for each setting in which two descriptions are of different runs.
 
-    How long a run is and how often it is kept may change. So may the name of the images, if their pixels are the same,
-    and the step if one of the two was written in a notebook or a script: such a step cannot be told from another.
+    A step that was written in a notebook or a script cannot be told from another one.
     """
-    names = [config.get("step", "") for config in (there, here)]
-    parts = [dict(_flat(_compared(config, steps=not any("__main__" in n for n in names)))) for config in (there, here)]
-    keys = dict.fromkeys([*parts[0], *parts[1]])
+    own = any(config["step"]["step"].startswith("__main__") for config in (before, now))
+    was, has = (dict(_flat(_compared(config, with_step=not own))) for config in (before, now))
     return [
-        f"{key} was {_shown(parts[0], key)} and is {_shown(parts[1], key)} now."
-        for key in keys
-        if parts[0].get(key) != parts[1].get(key)
+        f"{key} was {_shown(was, key)} and is {_shown(has, key)} now."
+        for key in dict.fromkeys([*was, *has])
+        if was.get(key) != has.get(key)
     ]
 
 
 def varied(configs: Sequence[dict]) -> dict[str, list]:
-    """The settings in which descriptions are not all alike: dotted name -> the value in each, None where it has none.
-
-    Short: a network of ganlib's is what it was built from, another one a hash of its layers. See :func:`differences`
-    for what is compared.
-    """
-    parts = []
-    for config in configs:
-        players = {name: _short(player) for name, player in config["players"].items()}
-        parts.append(dict(_flat(_compared(config | {"players": players}, steps=True))))
-    keys = dict.fromkeys(key for part in parts for key in part)
-    values = {key: [part.get(key) for part in parts] for key in keys}
+    """The settings in which descriptions are not all alike: dotted name -> the value in each, or None."""
+    parts = [dict(_flat(_compared(config, with_step=True))) for config in configs]
+    values = {key: [part.get(key) for part in parts] for key in dict.fromkeys(key for part in parts for key in part)}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
 
 
-def new_surroundings(there: dict, here: dict) -> list[str]:
-    """What a run goes on with that may change the last digits of its numbers, though not what it is."""
-    names = ("torch", "processor", "threads")
-    pairs = [(name, there.get("ran_on", {}).get(name), here["ran_on"][name]) for name in names]
-    return [f"{name} {now} instead of {was}" for name, was, now in pairs if was != now]
+def new_surroundings(before: dict, now: dict) -> list[str]:
+    """What a run is resumed on that may change the last digits of its numbers, though not what it is."""
+    pairs = [(name, before["ran_on"].get(name), now["ran_on"][name]) for name in ("torch", "processor", "threads")]
+    return [f"{name} {has} instead of {was}" for name, was, has in pairs if was != has]
 
 
-def _compared(config: dict, steps: bool) -> dict:
-    arguments = {k: v for k, v in config.get("arguments", {}).items() if k not in FREE}
-    images = {k: v for k, v in config.get("images", {}).items() if k in ("count", "shape", "fingerprint")}
-    step = {"step": config.get("step")} if steps else {}
-    return arguments | config.get("players", {}) | step | {"images": images}
+def _compared(config: dict, with_step: bool) -> dict:
+    arguments = {k: v for k, v in config["arguments"].items() if k not in HOW_LONG}
+    images = {k: v for k, v in config["images"].items() if k in ("count", "shape", "fingerprint")}
+    return arguments | config["players"] | (config["step"] if with_step else {}) | {"images": images}
 
 
 def _flat(value, path: str = "") -> Iterator[tuple[str, object]]:
@@ -127,25 +118,17 @@ def _flat(value, path: str = "") -> Iterator[tuple[str, object]]:
         yield from _flat(inner, f"{path}.{key}" if path else str(key))
 
 
-def _short(player):
-    """A network as :func:`_network` tells of it, without its layers; any other entry as it is."""
-    if not isinstance(player, dict) or "layers" not in player:
-        return player
-    layers = "\n".join(player["layers"]).encode()
-    rest = {name: value for name, value in player.items() if name not in ("config", "layers")}
-    return rest | (player["config"] or {"layers": hashlib.sha256(layers).hexdigest()[:6]})
-
-
 def _shown(flat: dict, key: str) -> str:
     return repr(flat[key]) if key in flat else "not there"
 
 
 def _network(model: nn.Module) -> dict:
-    layers = re.sub(r"(, )?inplace=True", "", str(model)).splitlines()  # that is how a layer computes, not what
-    about = {"config": _plain(getattr(model, "config", None)), "layers": layers}
-    kinds = getattr(
-        model, "augment", ()
-    )  # of ganlib.data.augment; not there where nothing is augmented, as in older runs
+    layers = re.sub(r"(, )?inplace=True", "", str(model))  # that is how a layer computes, not what
+    about = {
+        "config": _plain(getattr(model, "config", None)),
+        "layers": hashlib.sha256(layers.encode()).hexdigest()[:8],
+    }
+    kinds = getattr(model, "augment", ())  # of ganlib.data.augment
     return about | ({"augment": list(kinds)} if kinds else {})
 
 
@@ -159,26 +142,15 @@ def _optimiser(optimiser: Optimizer) -> dict:
 
 def _plain(value):
     """``value`` as JSON gives it back."""
-    if isinstance(value, range):
-        return {"start": value.start, "stop": value.stop, "step": value.step}
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, set | frozenset):
+    if isinstance(value, set | frozenset | range):
         return sorted(value)
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return value.tolist()
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def name_of(step) -> str:
-    """``ganlib.steps.dcgan_step``; with the arguments that a partial function holds."""
-    if isinstance(step, functools.partial):
-        held = [*map(repr, step.args), *(f"{k}={v!r}" for k, v in step.keywords.items())]
-        return f"{name_of(step.func)}({', '.join(held)})"
-    named = step if hasattr(step, "__qualname__") else type(step)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _version(package: str) -> str | None:
@@ -198,8 +170,3 @@ def _git_revision() -> str | None:
         return answer.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def steps_of(plain) -> Collection[int]:
-    """A collection of steps as it was before it became JSON."""
-    return range(plain["start"], plain["stop"], plain["step"]) if isinstance(plain, dict) else plain
