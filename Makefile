@@ -48,8 +48,8 @@ endif
 mutants: $(STAMP)  ## break the core a line at a time: do the tests notice? ARGS="ganlib.losses*" for one module
 	@$(BIN)/python -c "import mutmut" 2>/dev/null || $(BIN)/python -m pip install -e '.[dev,mutants]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run $(ARGS)
-	@$(BIN)/python -m mutmut results
-	@$(BIN)/python -m mutmut export-cicd-stats
+	@$(BIN)/python -m mutmut results | grep -v 'not checked' || true
+	@$(BIN)/python -m mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks (its kernel "Python 3" is this environment)
 	$(BIN)/python -m jupyterlab notebooks $(ARGS)

@@ -39,7 +39,7 @@ def make(folder: Path, count: int) -> float:
     """Write ``count`` JPEGs and their attributes in CelebA's layout into ``folder``; gives their megabytes."""
     pictures = folder / "celeba" / "img_align_celeba"
     pictures.mkdir(parents=True)
-    drawn, _ = toyfaces.draw_faces(DIFFERENT, 218, seed=0)
+    drawn, _ = next(toyfaces.face_chunks(DIFFERENT, 218, 0, DIFFERENT))
     noise = np.random.default_rng(0).normal(0, 3, (218, 178, 3))  # photographs are not smooth
     encoded = []
     for face in drawn[:, :, :, 20:198]:
@@ -77,7 +77,7 @@ def serve(batches: int, steps: int) -> dict:
     start = time.perf_counter()
     images = load("celeba", download=False)
     found = {"opened_in_seconds": time.perf_counter() - start}
-    file = next(runtime.cache_dir().glob("celeba-*/pixels.npy"))
+    file = next(runtime.cache_dir().glob("celeba-*/pixels.bin"))
     for name in ("from_disk", "from_page_cache"):
         if name == "from_disk" and hasattr(os, "posix_fadvise"):
             with file.open("rb") as pixels:
@@ -114,7 +114,7 @@ def measure(count: int, batches: int, steps: int) -> dict:
         print(f"{results['processor']} · {results['threads']} threads · {count:,} JPEGs, {megabytes:,.0f} MB")
         killed = SPAWN.Process(target=prepare)
         killed.start()
-        growing = Path(temporary, "cache", ".making-celeba-train-64-3", "pixels.npy")
+        growing = Path(temporary, "cache", ".making-celeba-train-64-3", "pixels.bin")
         start, half = time.perf_counter(), count // 2 * 64 * 64 * 3
         while killed.is_alive() and not (growing.exists() and growing.stat().st_size > half):
             time.sleep(0.05)

@@ -47,8 +47,8 @@ def main() -> None:
     args = parser.parse_args()
     step = args.step or checkpoint.steps_in(args.run)[-1]
     there, path = checkpoint.path_of(args.run, step), args.to / f"{args.name}.safetensors"
-    config = checkpoint.read_facts(there)["networks"]["ema_generator"]
-    ship(checkpoint.read_network(there, "ema_generator"), config, step, path)
+    tensors, facts = checkpoint.read_checkpoint(there)
+    ship(checkpoint.part_of(tensors, "ema_generator"), facts["networks"]["ema_generator"], step, path)
     record = {run.name: moments(run) for run in (args.run, *args.beside)}
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     checkpoint.load_generator(path)

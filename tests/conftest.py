@@ -16,7 +16,8 @@ from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
 from ganlib.data import loading as data
 from ganlib.data import sets
-from ganlib.runs import Run
+from ganlib.metrics import Numbers
+from ganlib.runs import Run, cli
 
 torch.set_num_threads(1)  # tests share the cores; two threads each would stop one another
 
@@ -77,10 +78,9 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(data, "_refused", set())
     monkeypatch.setattr(sets, "STAND_IN_COUNT", 200)
+    monkeypatch.setattr(sets, "SYSTEM", tmp_path / "system")
     for name, dataset in sets.SETS.items():
-        monkeypatch.setitem(
-            sets.SETS, name, replace(dataset, system=None, files=dataset.files and closed(dataset.files))
-        )
+        monkeypatch.setitem(sets.SETS, name, replace(dataset, files=dataset.files and closed(dataset.files)))
     return root
 
 
@@ -93,18 +93,6 @@ def quickly(monkeypatch):
 RUN_IMAGES = {"image_size": 28, "channels": 1, "n": 300}  # generated shapes: they need neither files nor a network
 
 
-FEW = 2000  # a tenth of them in each class
-
-
-class Numbers(dict):
-    """A score that is best where its first number is lowest."""
-
-    best = ("fd", "lowest")
-
-    def __init__(self, fd):
-        super().__init__(fd=fd, sure=0.5)
-
-
 def small_run(out, images, seed=0, lr=0.05, **changed):
     """A real run of a few milliseconds: six steps, three snapshots, two scores, two checkpoints."""
     size = (images.image_size, images.channels)
@@ -113,10 +101,17 @@ def small_run(out, images, seed=0, lr=0.05, **changed):
     scores = iter((9.0, 12.5))
     gan = steps.GAN(*networks, *optimisers, 4, seed, device="cpu")
     arguments = {"steps": 6, "batch_size": 8, "watchers": (), "snapshot_every": 3, "score_every": {3, 6}}
-    arguments["score"] = lambda generator: Numbers(next(scores))
+    arguments["score"] = lambda generator: Numbers({"fd": next(scores), "sure": 0.5}, ("fd", "lowest"))
     run = Run(out, checkpoint_every=3)
     train.fit(gan, steps.dcgan_step, images, run=run, **arguments | changed)
     return out
+
+
+def trained_by_command(folder, *words):
+    """The same of ``ganlib train`` with these words, in one step."""
+    how = ["--steps=1", "--batch-size=4", "--z-dim=4", "--g-width=2", "--d-width=2", "--score-every=0", "--out"]
+    assert cli.main(["train", *how, str(folder), *map(str, words)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,38 @@ def noise(n=4, channels=1, size=8, seed=0):
     return pixels.to(torch.uint8)
 
 
+class Colours(torch.nn.Module):
+    """A feature net of one layer: means of the quarters of each channel, and three logits; remembers what it saw."""
+
+    name, image_shape = "colours", (3, 8, 8)
+
+    def __init__(self, shift=0.0):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(1 / 64))
+        self.shift, self.shown = shift, []
+
+    def forward(self, pixels):
+        if len(pixels) > 2:  # two are looked at each time, to know the net
+            self.shown += pixels[:, 0, 0, 0].tolist()
+        x = torch.nn.functional.avg_pool2d(pixels.float() * self.scale, 4).flatten(1) + self.shift
+        return x, x[:, :3] * 3
+
+
+def pictures(n, seed=0, spread=60):
+    """Images of random colours, uint8 ``[n, 3, 8, 8]``."""
+    base = 128 + spread * torch.randn(n, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(base, 8).clamp(0, 255).to(torch.uint8)
+
+
+def small_generator():
+    """A generator of such images, with BatchNorm and noise of its own."""
+    nn = torch.nn
+    layers = nn.Linear(3, 192), nn.BatchNorm1d(192), nn.Dropout(), nn.Tanh(), nn.Unflatten(1, (3, 8, 8))
+    generator = nn.Sequential(*layers)
+    generator.z_dim = 3
+    return generator
+
+
 def history(steps=200, epoch=None, scores=True, every=20):
     """What ``fit`` would return after a run with nothing learned."""
     rng = np.random.default_rng(0)

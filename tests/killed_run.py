@@ -20,6 +20,7 @@ from torch import nn
 
 from ganlib import models
 from ganlib.data.images import ImageSet
+from ganlib.metrics import Numbers
 from ganlib.runs import Run
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import fit
@@ -50,16 +51,10 @@ def step(gan, batches):
     return dcgan_step(gan, iter([(scale * real + 0.1 * torch.randn_like(real)).clamp(-1, 1)]))
 
 
-class Distance(dict):
-    """A score that says what is best."""
-
-    best = ("distance", "lowest")
-
-
 def mean(generator):
     """A score that is cheap."""
     with torch.no_grad():
-        return Distance(distance=abs(float(generator(torch.ones(4, 8)).mean()) + 0.5))
+        return Numbers({"distance": abs(float(generator(torch.ones(4, 8)).mean()) + 0.5)}, ("distance", "lowest"))
 
 
 def stand_still(call, at):

@@ -61,7 +61,7 @@ def test_the_rate_is_that_of_flips():
     changed, moved = attributes.walk_all(Dials(), dial, fresh, along, 0.7)
     for k in (0, 3):
         found = latent.flips(Dials(), fresh, along[k], lambda pixels, k=k: dial(pixels)[:, k] > 0.5, 0.7)
-        assert changed[k, k].item() == pytest.approx(found.rate)
+        assert changed[k, k].item() == pytest.approx(found)
     assert moved.shape == gap.shape == (8,) and changed.shape == (8, 8)
 
 
@@ -70,11 +70,6 @@ def test_a_half_space_by_hand():
     assert attributes.half_space(0.5, 1) == pytest.approx(math.erf(4 * math.exp(0) / math.sqrt(2 * math.pi) / 2**0.5))
     assert attributes.half_space(0.25, 1) == pytest.approx(0.837, abs=0.001)
     assert attributes.half_space(0.25, 0) == 0 and attributes.half_space(0.75, 3) > 0.999
-    z = latent.draw_z(100_000, 1).flatten()
-    has = z > 0.6745
-    walk = 1.5 * (z[has].mean() - z[~has].mean())
-    flipped = torch.where(has, z - walk, z + walk).gt(0.6745) != has
-    assert attributes.half_space(0.25, 1.5) == pytest.approx(flipped.double().mean().item(), abs=0.005)
 
 
 def test_arithmetic_with_one_vector_each_is_as_good_as_three_signs_make_it(judged):

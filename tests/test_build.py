@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +11,7 @@ from torch import nn
 
 from ganlib.data import load
 from ganlib.runs import build, checkpoint
-from ganlib.runs.config import LOSSES, Config, change
+from ganlib.runs.config import LOSSES, OF_STEP, Config, change
 from ganlib.runs.settings import name_of
 
 SMALL = dict(dataset="fake", n=40, image_size=8, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=8)
@@ -83,16 +81,6 @@ def test_architectures_are_those_of_ganlib(kind, more):
     assert gan.generator.config["kind"] == gan.discriminator.config["kind"] == {"conv": "dcgan"}.get(kind, kind)
 
 
-def test_optimisers_are_those_of_the_loss_unless_told_otherwise():
-    gan = build.players(tiny(g_lr=1e-3, d_lr=2e-3, betas=(0.1, 0.2), ema_decay=0.5, device="cpu"))
-    assert [o.param_groups[0]["lr"] for o in (gan.g_opt, gan.d_opt)] == [1e-3, 2e-3]
-    assert gan.g_opt.param_groups[0]["betas"] == gan.d_opt.param_groups[0]["betas"] == (0.1, 0.2)
-    assert (gan.ema_decay, gan.device) == (0.5, "cpu")
-    gan = build.players(tiny(loss="wgan"))
-    assert type(gan.g_opt) is type(gan.d_opt) is torch.optim.RMSprop and gan.g_opt.param_groups[0]["lr"] == 5e-5
-    assert build.players(tiny(loss="wgan-gp")).d_opt.param_groups[0]["betas"] == (0.0, 0.9)
-
-
 def test_augmentation_is_in_front_of_the_discriminator():
     assert build.players(tiny(augment=("flip", "cutout", "colour"))).discriminator.augment == ("colour", "cutout")
     assert not hasattr(build.players(tiny(augment=("flip",))).discriminator, "augment")
@@ -100,7 +88,8 @@ def test_augmentation_is_in_front_of_the_discriminator():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_is_named_with_its_settings(loss):
-    assert name_of(build.step(tiny(loss=loss))) == {"step": loss, **LOSSES[loss].own}
+    own = {name: value for name, value in LOSSES[loss].items() if name in OF_STEP}
+    assert name_of(build.step(tiny(loss=loss))) == {"step": loss, **own}
 
 
 @pytest.mark.parametrize(
@@ -135,30 +124,14 @@ def test_scores_suit_the_images(monkeypatch):
     assert list(found) == ["fd_cifarnet_100"] and math.isfinite(found["fd_cifarnet_100"])
 
 
-# --- weights to start from ------------------------------------------------------------------------
-
-
-class Exploit:
-    """A pickle that would create a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
 @pytest.fixture
 def files(tmp_path):
-    """Weights of other players in every form, and files that hold none."""
+    """Weights of other players in every form."""
     other = build.players(tiny(seed=5))
     save_file(other.generator.state_dict(), tmp_path / "g.safetensors")
     torch.save(other.discriminator.state_dict(), tmp_path / "d.pth")
     checkpoint.save(other, tmp_path / "saved.safetensors")
     checkpoint.save(other, checkpoint.path_of(tmp_path / "run", 3))
-    (tmp_path / "bad.safetensors").write_bytes(b"no")
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Exploit(tmp_path / "created")))
-    (tmp_path / "empty").mkdir()
     return tmp_path, other
 
 
@@ -171,21 +144,3 @@ def test_players_start_from_files_and_folders(files, pair):
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
     assert torch.equal(gan.ema_generator[0].weight, other.generator[0].weight)
     assert build.players(tiny(generator=folder / "gone"), fresh=False).z_dim == 4  # its weights are in a checkpoint
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "sentence"),
-    [
-        ({"generator": "g.safetensors", "z_dim": 5}, ValueError, r"g.safetensors.*'0.weight' has shape \[4, "),
-        ({"discriminator": "g.safetensors"}, ValueError, "g.safetensors.*do not fit"),
-        ({"generator": "bad.safetensors"}, ValueError, "bad.safetensors' is damaged"),
-        ({"generator": "evil.pth"}, ValueError, "evil.pth' was refused"),
-        ({"generator": "gone.pth"}, FileNotFoundError, "no file or folder.*gone.pth"),
-        ({"generator": "empty"}, FileNotFoundError, "no checkpoint in.*empty"),
-    ],
-)
-def test_weights_that_cannot_be_taken_get_a_sentence(files, given, error, sentence):
-    paths = {name: files[0] / value if isinstance(value, str) else value for name, value in given.items()}
-    with pytest.raises(error, match=sentence):
-        build.players(tiny(**paths))
-    assert not (files[0] / "created").exists()

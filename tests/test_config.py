@@ -12,8 +12,8 @@ import torch
 
 from ganlib import models
 from ganlib.runs import build
-from ganlib.runs.config import FREE, GROUPS, LOSSES, Config, change, changed, check, differences, settle
-from ganlib.runs.presets import CIFAR10, CIFAR10_SHORT, DEMO, PLAIN, PRESETS
+from ganlib.runs.config import GROUPS, LOSSES, Config, change, changed, check, settle
+from ganlib.runs.presets import DEMO, PRESETS
 from ganlib.steps import STEPS
 from helpers import read_notebook, source
 
@@ -51,61 +51,33 @@ def test_one_length_takes_the_place_of_another():
     assert change(DEMO, {"z_dim": 70}).seconds == 90
 
 
-def test_differences_are_those_that_make_another_run():
-    now = change(DEMO, {"g_lr": 1e-3, "steps": 3, "out": "x", "snapshot_every": 1})
-    assert differences(DEMO, now) == ["g_lr was 0.004 and is 0.001 now."]
-    assert not differences(DEMO, dataclasses.replace(DEMO, norm="batch"))  # what it is anyway
-    assert set(NAMES) > FREE
-
-
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ({"epochs": 3, "steps": 4}, "epochs=3 and steps=4"),
         ({"clip_value": 0.1, "loss": "hinge"}, "clip_value.*loss=hinge.*take loss=wgan"),
         ({"n_critic": 2}, "n_critic.*loss=ns.*take loss=wgan or wgan-gp"),
-        ({"r1_gamma": 2, "loss": "wgan-gp"}, "take loss=ns-r1 or rpgan"),
         ({"r1_every": 2, "loss": "rpgan"}, "r1_every.*loss=rpgan.*take loss=ns-r1"),
         ({"r1_every": 0, "loss": "ns-r1"}, "r1_every=0.*at least 1"),
-        ({"d_depth": 0}, "d_depth=0.*at least 1"),
         ({"d_depth": 2, "architecture": "linear"}, "d_depth.*architecture=linear"),
-        ({"betas": (0.5, 0.9), "loss": "wgan"}, "betas.*RMSprop"),
         ({"norm": "batch", "loss": "wgan-gp"}, "norm=batch.*take norm=none"),
-        ({"norm": "layer", "architecture": "linear"}, "norm.*architecture=linear"),
-        ({"categories": 3, "architecture": "linear"}, "categories.*architecture=linear"),
-        ({"categories": 1}, "categories=1.*z_dim=64.*0, or at least 2"),
-        ({"categories": 64}, "categories=64.*fewer"),
-        ({"categories": -1}, "categories=-1.*at least 0"),
         ({"g_width": 8, "architecture": "pooled"}, "g_width.*architecture=pooled"),
-        ({"architecture": "pooled", "image_size": 32}, "28 grey pixels.*image_size=32 and channels=1"),
+        ({"architecture": "pooled", "image_size": 32}, "pooled.*28 grey pixels.*conv"),
         ({"architecture": "pooled", "channels": 3}, "28 grey pixels"),
         ({"architecture": "pooled", "loss": "rpgan"}, "BatchNorm.*loss=rpgan"),
-        ({"architecture": "linear", "image_size": 28}, "image_size=28.*multiple of 8"),
         ({"architecture": "class"}, "architecture='class'.*conv"),
         ({"dataset": "folder"}, "data_root=PATH"),
-        ({"allow_changes": True}, "resume_path=RUN"),
         ({"steps": 0}, "steps=0.*at least 1"),
-        ({"keep_epochs": (0, 5)}, r"keep_epochs=\(0, 5\)"),
         ({"ema_decay": 1.0}, "ema_decay=1.0.*at least 0 and below 1"),
         ({"ema_decay": math.nan}, "ema_decay=nan"),
-        ({"seed": 2**30}, "below 1,073,741,824"),
         ({"g_width": 10**20}, "g_width=10{20}.*below 1,048,576"),
-        ({"g_lr": 0.0}, "g_lr=0.0.*above 0"),
         ({"d_lr": math.inf}, "d_lr=inf"),
-        ({"seconds": -1.0}, "seconds=-1.0"),
-        ({"betas": (0.5, 1.0)}, "betas=.*1\\)"),
         ({"betas": (0.5,)}, "betas=.*tuple.float, float"),
-        ({"channels": 2}, "channels=2.*1 .grey"),
-        ({"image_size": 4}, "image_size=4.*at least 8"),
         ({"loss": "lsgan"}, "loss='lsgan'.*'ns', 'ns-r1', 'minimax'"),
-        ({"z_dim": 3.5}, "z_dim=3.5.*int"),
         ({"z_dim": True}, "z_dim=True"),
         ({"g_lr": "fast"}, "g_lr='fast'.*float"),
         ({"augment": ("flip", "flop")}, "flop.*'flip'"),
-        ({"dry_run": 1}, "dry_run=1.*bool"),
-        ({"dataset": 3}, "dataset=3.*str"),
         ({"g_rl": 1.0}, "'g_rl'; did you mean 'g_lr'"),
-        ({"processes": 2}, "no setting 'processes'"),
         ({"zzzzzz": 1.0}, "no setting 'zzzzzz'; there are: allow_changes, "),
     ],
 )
@@ -115,27 +87,16 @@ def test_what_cannot_work_gets_a_sentence(given, sentence):
     assert "\n" not in str(refused.value)
 
 
-# What the notebooks build: size, channels, z_dim, widths, learning rates, betas, and what is particular.
-NUMBERS = [
-    (PLAIN, (28, 1, 64), (32, 32), (2e-4, 2e-4), (0.5, 0.999), {"base": 7}, {"base": 7}),
-    (DEMO, (28, 1, 36), (32, 16), (4e-3, 4e-3), (0.0, 0.99), {"categories": 20}, {}),
-    (CIFAR10, (32, 3, 100), (32, 24), (1e-3, 1.4e-3), (0.0, 0.99), {}, {"depth": 2}),
-    (CIFAR10_SHORT, (32, 3, 100), (32, 24), (1e-3, 1.4e-3), (0.0, 0.99), {}, {"depth": 2}),
-]
-
-
-@pytest.mark.parametrize(("preset", "size", "widths", "rates", "betas", "g_more", "d_more"), NUMBERS)
-def test_players_of_a_preset_are_those_of_its_numbers_bit_for_bit(preset, size, widths, rates, betas, g_more, d_more):
-    gan = build.players(dataclasses.replace(preset, seed=3, image_size=size[0], channels=size[1]))
-    generator = models.dcgan_generator(*size[:2], widths[0], size[2], **g_more, seed=6)
-    discriminator = models.dcgan_discriminator(*size[:2], widths[1], **d_more, seed=7)
-    for mine, theirs in ((gan.generator, generator), (gan.discriminator, discriminator)):
+def test_players_of_a_preset_are_those_of_its_numbers_bit_for_bit():
+    gan = build.players(dataclasses.replace(DEMO, seed=3, image_size=28, channels=1))
+    networks = (
+        models.dcgan_generator(28, 1, 32, 36, categories=20, seed=6),
+        models.dcgan_discriminator(28, 1, 16, seed=7),
+    )
+    for mine, theirs in zip((gan.generator, gan.discriminator), networks, strict=True):
         assert mine.config == theirs.config
         assert all(map(torch.equal, mine.state_dict().values(), theirs.state_dict().values()))
-    for optimiser, rate in zip((gan.g_opt, gan.d_opt), rates, strict=True):
-        assert type(optimiser) is torch.optim.Adam
-        assert (optimiser.param_groups[0]["lr"], optimiser.param_groups[0]["betas"]) == (rate, betas)
-    assert (gan.z_dim, gan.seed, gan.ema_decay) == (size[2], 3, preset.ema_decay)
+    assert (gan.z_dim, gan.seed, gan.ema_decay, gan.g_opt.param_groups[0]["lr"]) == (36, 3, 0.998, 4e-3)
 
 
 def literals(notebook):

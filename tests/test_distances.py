@@ -10,15 +10,8 @@ import torch
 from torch_fidelity import metric_fid, metric_kid
 
 from ganlib._runtime.randomness import rng
-from ganlib.metrics import (
-    density_coverage,
-    distances,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    precision_recall,
-)
-from ganlib.metrics.distances import Statistics, feature_statistics
+from ganlib.metrics import density_coverage, distances, frechet_distance, kernel_distance, precision_recall
+from ganlib.metrics.distances import Statistics, feature_statistics, inception_score
 
 
 def normal(*shape, seed=0):
@@ -41,18 +34,14 @@ def test_frechet_in_one_dimension_by_hand():
 
 @pytest.mark.parametrize(("n", "d"), [(500, 64), (2000, 8), (64, 64)])
 def test_frechet_agrees_with_scipys_matrix_root_and_is_torch_fidelitys_to_the_bit(n, d):
-    a, b = (
-        normal(n, d).relu().double(),
-        (normal(n + 50, d, seed=1) @ normal(d, d, seed=2) / d**0.5 + 0.1).relu().double(),
-    )
+    a, b = normal(n, d), normal(n + 50, d, seed=1) @ normal(d, d, seed=2) / d**0.5 + 0.1
+    a, b = a.relu().double(), b.relu().double()
     c1, c2 = (np.cov(x.numpy(), rowvar=False) for x in (a, b))
     want = (a.mean(0) - b.mean(0)).square().sum().item() + np.trace(c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real)
     assert frechet_distance(a, b) == pytest.approx(want, rel=1e-5)
     theirs = [metric_fid.fid_features_to_statistics(x) for x in (a, b)]
     theirs = metric_fid.fid_statistics_to_metric(*theirs, verbose=False)[metric_fid.KEY_METRIC_FID]
-    assert (
-        frechet_distance(a.float(), b.float()) == pytest.approx(theirs, rel=1e-6) and frechet_distance(a, b) == theirs
-    )
+    assert frechet_distance(a, b) == theirs == pytest.approx(frechet_distance(a.float(), b.float()), rel=1e-6)
 
 
 def test_frechet_is_symmetric_and_zero_on_itself():

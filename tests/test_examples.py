@@ -22,6 +22,12 @@ def started(monkeypatch, name, *words):
     return load_script(name, "examples")
 
 
+def promised(folder, printed, names=("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints")):
+    """What its metrics.json says, if it and the rest are there and were named."""
+    assert all((folder / name).exists() and str(folder / name) in printed for name in names)
+    return json.loads((folder / "metrics.json").read_text())
+
+
 def test_the_demo_leaves_what_it_promises_twice(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GANLIB_PROFILE", "ci")
     demo = load_script("demo", "examples")
@@ -32,12 +38,9 @@ def test_the_demo_leaves_what_it_promises_twice(monkeypatch, tmp_path, capsys):
     demo.main(tmp_path / "demo")
     assert all(path.read_bytes() == content for path, content in first.items())
     printed = capsys.readouterr().out
-    for run in ("demo", "demo-2"):
-        folder = tmp_path / run
-        for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
-            assert (folder / name).exists() and str(folder / name) in printed
+    for folder in (tmp_path / "demo", tmp_path / "demo-2"):
+        record = promised(folder, printed)
     assert iio.improps(folder / "training.gif", index=None).n_images == 2  # before the first step and after 40
-    record = json.loads((folder / "metrics.json").read_text())
     assert record["steps"] == 45 and "FD(digitnet)" in printed
     assert record["fd_digitnet_200"] > record["fd_digitnet_200_floor"] > 0
     assert load_generator(folder).z_dim == DEMO.z_dim
@@ -45,10 +48,8 @@ def test_the_demo_leaves_what_it_promises_twice(monkeypatch, tmp_path, capsys):
 
 def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
     load_script("ring", "examples").main(tmp_path / "ring", steps=6, every=3)
-    printed = capsys.readouterr().out
-    assert all(str(tmp_path / "ring" / name) in printed for name in ("training.gif", "last.png", "metrics.json"))
+    record = promised(tmp_path / "ring", capsys.readouterr().out, ("training.gif", "last.png", "metrics.json"))
     assert iio.improps(tmp_path / "ring" / "training.gif", index=None).n_images == 3
-    record = json.loads((tmp_path / "ring" / "metrics.json").read_text())
     assert record["steps"] == 6 and record["real"]["modes"] == 8 and record["real"]["share_on_a_mode"] > 0.98
     assert record["share_on_a_mode"] < 0.5
 
@@ -56,9 +57,9 @@ def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
 def test_the_grid_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):
     grid25 = started(monkeypatch, "grid25", "--steps", "40", "--out", str(tmp_path / "grid25"))
     grid25.main()
-    record = json.loads((tmp_path / "grid25" / "metrics.json").read_text())
-    assert record["games"].keys() == grid25.GAMES.keys()
     printed = capsys.readouterr().out
+    record = promised(tmp_path / "grid25", printed, ("training.gif", "metrics.json"))
+    assert record["games"].keys() == grid25.GAMES.keys()
     assert all(found["steps"] == 40 and f"{name} {found}" in printed for name, found in record["games"].items())
     film = iio.imread(tmp_path / "grid25" / "training.gif", index=None)
     assert len(film) > 10 and (film[0] != film[-1]).any()
@@ -75,9 +76,7 @@ def test_a_long_run_leaves_what_it_promises_and_is_resumed(monkeypatch, tmp_path
         monkeypatch.setitem(module.PRESETS, "celeba", small)
         module.main()
         printed += capsys.readouterr().out
-    for name in ("samples.png", "training.gif", "curves.png", "metrics.json", "checkpoints"):
-        assert (folder / name).exists() and str(folder / name) in printed
-    record = json.loads((folder / "metrics.json").read_text())
+    record = promised(folder, printed)
     assert record["steps"] == 7 and record["images_seen"] == 7 * 32 and record["data"].startswith("180 of ")
     during = record["during_training"]
     assert [moment["step"] for moment in during] == [0, 2, 4, 6]

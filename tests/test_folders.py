@@ -3,7 +3,6 @@ import io
 import struct
 import tarfile
 import threading
-import time
 import zipfile
 import zlib
 
@@ -41,21 +40,16 @@ def test_a_folder_and_each_kind_of_archive_give_the_same_images(tmp_path, ending
     assert pixels.shape == (3, 1, 32, 32) and pixels[:, 0, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_a_name_that_an_archive_holds_twice_counts_once(tmp_path):
+def test_hidden_files_and_second_copies_do_not_count_and_the_stamp_changes_with_the_files(tmp_path):
+    names = ["b/1.png", "a/2.png", "c.png", ".hidden/x.png", "__MACOSX/._y.png", "notes.txt"]
+    folder = put(tmp_path / "x", dict.fromkeys(names, encoded()))
+    assert [name for name, _ in folders.members(folder)] == ["c.png", "a/2.png", "b/1.png"]
+    before = folders.stamp(folder)
+    assert folders.stamp(folder) == before != folders.stamp(put(folder, {"d.png": encoded()}))
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        for colour in (10, 20):
-            archive.writestr("a.png", encoded(colour=colour))
+        for name in ("a.png", "a.png"):
+            archive.writestr(name, encoded())
     assert len(read(tmp_path / "x.zip")[1]) == 1
-
-
-def test_the_order_is_that_of_the_names_and_the_stamp_changes_with_the_files(tmp_path):
-    files = dict.fromkeys(["b/1.png", "a/2.png", "c.png", ".hidden/x.png", "__MACOSX/._y.png", "notes.txt"], encoded())
-    put(tmp_path / "x", files)
-    assert [name for name, _ in folders.members(tmp_path / "x")] == ["c.png", "a/2.png", "b/1.png"]
-    before = folders.stamp(tmp_path / "x")
-    assert folders.stamp(tmp_path / "x") == before
-    put(tmp_path / "x", {"d.png": encoded()})
-    assert folders.stamp(tmp_path / "x") != before
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("training", "testing"), ("set/Train", "set/Test")])
@@ -91,18 +85,12 @@ def test_threads_give_the_same_images(tmp_path, monkeypatch, name):
     broken = sorted(files)[7]
     files[broken] = files[broken][:45]  # its header is intact
     path = put(tmp_path / name, files) if name == "pets" else pack(tmp_path / name, files)
-    seen, square = set(), folders.square
-
-    def spy(*arguments):
-        seen.add(threading.get_ident())
-        time.sleep(0.001)  # let the others have a turn
-        return square(*arguments)
-
-    monkeypatch.setattr(folders, "square", spy)
+    seen, square = [], folders.square
+    monkeypatch.setattr(folders, "square", lambda *args: seen.append(threading.get_ident()) or square(*args))
     one, pixels, labels = read(path, image_size=16)
-    assert len(seen) == 1 and list(one.skipped) == [broken]
+    assert len(set(seen)) == 1 and list(one.skipped) == [broken]
     many, same_pixels, same_labels = read(path, image_size=16, workers=4)
-    assert len(seen) > 2 and many.skipped == one.skipped
+    assert len(set(seen)) > 1 and many.skipped == one.skipped
     assert (pixels == same_pixels).all() and (labels == same_labels).all()
 
 
@@ -202,7 +190,7 @@ def test_the_default_size_fits_the_smallest_image(tmp_path, shorter, size):
 
 def test_an_image_that_is_too_small_is_named(tmp_path):
     put(tmp_path, {"big.png": encoded(), "x/small.png": encoded((20, 31))})
-    with pytest.raises(ValueError, match=r"'x/small.png' .*20×31.*image_size=32 .*1 of 2.*=20"):
+    with pytest.raises(ValueError, match=r"1 of 2 .*image_size=32; use 20, .*'x/small.png' is 20×31"):
         open_pictures(tmp_path, image_size=32)
 
 
@@ -221,8 +209,8 @@ def test_unreadable_images_are_skipped_and_named(tmp_path, monkeypatch, recwarn)
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"a.png": b"no", "b.jpg": b"no"}, r"None of the 2 images in .*pets.*'a.png' \(damaged\)"),
-        ({"a.png": noisy()[:1000]}, r"None of the 1 images in .*pets.*'a.png' \(damaged\)"),  # its header is intact
+        ({"a.png": b"no", "b.jpg": b"no"}, r"no images in .*pets.*'a.png' \(damaged\)"),
+        ({"a.png": noisy()[:1000]}, r"no images in .*pets.*'a.png' \(damaged\)"),  # its header is intact
         ({"notes.txt": b"no picture", ".hidden/a.png": encoded()}, r"no images in .*pets.*\.png"),
     ],
 )
@@ -306,13 +294,3 @@ def test_a_zip_that_lies_about_a_size_gives_no_more_than_it_says(tmp_path):
     path.write_bytes(raw[:at] + (1000).to_bytes(4, "little") + raw[at + 4 :])
     reading = open_pictures(path)
     assert reading.skipped == {"bomb.png": "damaged"} and reading.shape[0] == 1
-
-
-def test_a_locked_zip_is_named(tmp_path):
-    path = pack(tmp_path / "x.zip", {"a.png": encoded()})
-    raw = bytearray(path.read_bytes())
-    raw[6] |= 1  # "a password is needed", in the member's own header and in the list
-    raw[raw.rindex(b"PK\1\2") + 8] |= 1
-    path.write_bytes(raw)
-    with pytest.raises(ValueError, match=r"x.zip'.*'a.png' \(damaged\)"):
-        load(path)

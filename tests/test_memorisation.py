@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from test_scores import Colours, pictures
 
 from ganlib.metrics import memorisation
+from helpers import Colours, pictures
 
 
 def test_planted_copies_are_found_with_their_images_the_nearest_first():

@@ -50,7 +50,7 @@ def test_resize_pads_shrinks_enlarges_and_repeats():
 
 
 @pytest.mark.parametrize("unpack", [False, True])
-@pytest.mark.parametrize("below", ["MNIST/raw", "mnist", "."])
+@pytest.mark.parametrize("below", ["MNIST/raw", "mnist"])
 def test_a_copy_in_each_layout_is_found(root, below, unpack):
     put(root / below, idx_files(), unpack)
     put(root / below, idx_files(split="test", n=20, value=9), unpack)
@@ -74,23 +74,14 @@ def test_torchvision_reads_the_same(root, name):
         assert torch.equal(ours.pixels[:, 0], expected.data) and torch.equal(ours.labels, expected.targets)
 
 
-def test_files_of_the_other_set_in_the_root_are_not_mistaken(root):
-    put(root, idx_files("fashion-mnist"))
-    assert "offline sample" in here("mnist").source
-    assert "your copy" in here("fashion-mnist").source
-
-
-def test_a_damaged_copy_is_named_and_passed_over(root, capsys):
+def test_damaged_files_are_named_and_passed_over(root, capsys):
     put(root / "MNIST/raw", {name: content[:-9] for name, content in idx_files().items()})
-    put(root / "mnist", idx_files())
-    assert here("mnist").source == "MNIST · 30 digits · your copy (mnist)"
-    assert "'train-images-idx3-ubyte.gz' in" in (said := capsys.readouterr().out) and "damaged" in said
-
-
-def test_images_and_labels_that_do_not_belong_together(root, capsys):
     put(root / "mnist", dict([list(idx_files(n=30).items())[0], list(idx_files(n=31).items())[1]]))
     assert "offline sample" in here("mnist").source
-    assert "MNIST ([30, 28, 28] and [31])" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "train-images-idx3-ubyte.gz' cannot be read" in said and "ubyte.gz' do not belong together" in said
+    put(root / "mnist", idx_files())
+    assert here("mnist").source == "MNIST · 30 digits · your copy (mnist)"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +98,7 @@ def test_images_and_labels_that_do_not_belong_together(root, capsys):
 def test_a_damaged_idx_file_is_named(tmp_path, data, why):
     if data is not None:
         (tmp_path / "labels").write_bytes(data)
-    with pytest.raises(ValueError, match=rf"'labels' in .*damaged \(.*({why}).*get it again"):
+    with pytest.raises(ValueError, match=rf"labels' cannot be read .*({why}).*get it again"):
         published.read_idx(tmp_path / "labels")
 
 
@@ -160,8 +151,7 @@ def put_cifar(folder, kind, packed=False, files=None):
     """The batches in a folder, or in an archive as published; gives its path."""
     files, top = batches(kind) if files is None else files, f"cifar-10-batches-{kind}"
     if packed:
-        inside = {f"{top}/{name}": content for name, content in {"readme.html": b"<html>", **files}.items()}
-        return pack(folder / ARCHIVE[kind], inside)
+        return pack(folder / ARCHIVE[kind], {f"{top}/{name}": content for name, content in files.items()})
     return put(folder / top, files)
 
 
@@ -173,7 +163,6 @@ def check(split, where):
     assert images.labels.tolist() == sum(labels, []) and list(images.classes) == NAMES
     count = f"{len(BATCHES[split]) * N} {'' if split == 'train' else 'test '}pictures"
     assert images.source == f"CIFAR-10 · {count} · your copy ({where})"
-    assert images.split == split and images.name == "cifar10"
 
 
 @pytest.mark.parametrize("below", ["", "cifar10", "CIFAR10"])
@@ -207,8 +196,8 @@ def test_the_order_of_the_rungs(root):
 def test_sizes_and_channels(root):
     put_cifar(root, "bin")
     small = here("cifar10", image_size=16, channels=1)
-    assert small.pixels.shape == (100, 1, 16, 16) and small.source.endswith("shrunk from 32×32 to 16×16")
-    assert here("cifar10", image_size=64).source.endswith("upscaled from 32×32 to 64×64")
+    assert small.pixels.shape == (100, 1, 16, 16) and small.source.endswith("made of 32×32")
+    assert here("cifar10", image_size=64).image_size == 64
 
 
 def passed_over(capsys, *words, split="train"):
@@ -218,21 +207,14 @@ def passed_over(capsys, *words, split="train"):
     assert all(word in said for word in words), said
 
 
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        (lambda content: PAGE.encode(), "web page"),
-        (lambda content: content + bytes(70_000), "larger"),
-        (lambda c: b"", ""),
-    ],
-)
+@pytest.mark.parametrize("damage", [lambda raw: PAGE.encode(), lambda raw: raw[:-99], lambda raw: b"", None])
 @pytest.mark.parametrize("kind", ["py", "bin"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_damaged_batch_is_named_and_passed_over(root, capsys, kind, packed, damage, why):
+def test_a_damaged_or_missing_batch_is_passed_over(root, capsys, kind, packed, damage):
     files, name = batches(kind), "data_batch_2" + ".bin" * (kind == "bin")
-    files[name] = damage(files[name])
-    path = put_cifar(root, kind, packed, files)
-    passed_over(capsys, f"'{name}' in '{path}'", why)
+    content = files.pop(name)
+    path = put_cifar(root, kind, packed, files | ({name: damage(content)} if damage else {}))
+    passed_over(capsys, f"'{path}'", "get it again")
     check("test", path.name)  # the other split is intact
 
 
@@ -247,32 +229,17 @@ def test_a_damaged_batch_is_named_and_passed_over(root, capsys, kind, packed, da
         ("test_batch", lambda x, y: python2_pickle(x, y[1:])),
         ("test_batch", lambda x, y: python2_pickle(x, [10, *y[1:]])),
         ("test_batch", lambda x, y: python2_pickle(x[:, 1:], y)),
-        ("test_batch", lambda x, y: pickle.dumps({"data": x, "labels": y}, 2)),  # asks for _codecs.encode
         ("test_batch", lambda x, y: pickle.dumps({"data": x.astype(np.int16), "labels": y}, 3)),
         ("test_batch", lambda x, y: pickle.dumps({"data": x}, 3)),
         ("test_batch", lambda x, y: pickle.dumps({"labels": y})),
-        ("test_batch", lambda x, y: pickle.dumps([1, 2])),
         ("test_batch", lambda x, y: b"no pickle"),
         ("test_batch", lambda x, y: b"."),
-        ("test_batch", lambda x, y: b"\x80\x02PU\1x."),  # a persistent id
-        ("test_batch", lambda x, y: b"\x80\x02cbuiltins\neval\n."),
-        ("test_batch", lambda x, y: b"\x80\x02cnumpy\nload\n."),
-        ("test_batch", lambda x, y: b"\x80\x04\x8c\2os\x8c\6system\x93."),
-        ("test_batch", lambda x, y: b"(ios\nsystem\n."),
     ],
 )
 def test_a_batch_of_the_wrong_kind(tmp_path, name, content):
     put(tmp_path, {name: content(*batch("test_batch"))})
-    with pytest.raises(ValueError, match=rf"'{name}' in .*CIFAR-10.*get it again"):
-        published.read_cifar(tmp_path, "test")
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_missing_batch_is_named(root, capsys, packed):
-    files = batches("py", ["train"])
-    del files["data_batch_4"]
-    path = put_cifar(root, "py", packed, files)
-    passed_over(capsys, f"'{path}' lacks data_batch_4")
+    with pytest.raises(ValueError, match=f"'{tmp_path}' cannot be read.*get it again"):
+        published.read_cifar(tmp_path, [name])
 
 
 @pytest.mark.parametrize(
@@ -281,7 +248,6 @@ def test_a_missing_batch_is_named(root, capsys, packed):
         (lambda content: content[:-3000], "end ("),
         (lambda content: content[:-8] + b"\0\0\0\0" + content[-4:], "CRC"),
         (lambda content: PAGE.encode(), "web page"),
-        (lambda content: b"", "end ("),
     ],
 )
 def test_a_damaged_archive_is_named_and_passed_over(root, capsys, damage, why):
@@ -292,44 +258,40 @@ def test_a_damaged_archive_is_named_and_passed_over(root, capsys, damage, why):
 
 def test_links_in_an_archive_are_not_followed(root, capsys):
     pack(root / ARCHIVE["bin"], {}, ["cifar-10-batches-bin/test_batch.bin"])
-    passed_over(capsys, "lacks test_batch", split="test")
+    passed_over(capsys, "test_batch", split="test")
 
 
 @pytest.mark.parametrize("by_columns", [False, True])
 def test_the_pickles_of_these_tests_are_what_torchvision_reads(tmp_path, by_columns):
     pixels, labels = batch("test_batch")
-    put(tmp_path, {"test_batch": python2_pickle(np.asfortranarray(pixels) if by_columns else pixels, labels)})
-    theirs = pickle.loads((tmp_path / "test_batch").read_bytes(), encoding="latin1")  # as torchvision does
-    assert np.array_equal(theirs["data"], pixels) and theirs["labels"] == labels
-    ours = published.read_cifar(tmp_path, "test")
-    assert np.array_equal(ours[0].reshape(N, -1), pixels) and ours[1].tolist() == labels
-    put(tmp_path, {"test_batch": pickle.dumps({"data": pixels, "labels": labels}, 3)})  # this Python's
-    ours = published.read_cifar(tmp_path, "test")
-    assert np.array_equal(ours[0].reshape(N, -1), pixels) and ours[1].tolist() == labels
+    theirs = python2_pickle(np.asfortranarray(pixels) if by_columns else pixels, labels)
+    found = pickle.loads(theirs, encoding="latin1")  # as torchvision does
+    assert np.array_equal(found["data"], pixels) and found["labels"] == labels
+    for raw in (theirs, pickle.dumps({"data": pixels, "labels": labels}, 3)):  # this Python's
+        ours = published.read_cifar(put(tmp_path, {"test_batch": raw}), ["test_batch"])
+        assert np.array_equal(ours[0].reshape(N, -1), pixels) and ours[1].tolist() == labels
 
 
 class Exploit:
-    """Unpickled, it calls a function; in a batch, next to pictures that look right."""
+    """Unpickled, it makes a folder; in a batch, next to pictures that look right."""
 
-    def __init__(self, function, *args):
-        self.call = function, args
+    def __init__(self, path):
+        self.path = str(path)
 
     def __reduce__(self):
-        return self.call
+        return os.mkdir, (self.path,)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_pickle_that_would_run_code_is_refused(root, tmp_path, capsys, protocol, packed):
-    mark = tmp_path / "mark"
+def test_a_pickle_is_never_run(root, tmp_path, protocol, packed):
     pixels, labels = batch("test_batch")
-    attack = pickle.dumps({"x": Exploit(os.mkdir, str(mark)), "data": pixels, "labels": labels}, protocol)
+    attack = pickle.dumps({"x": Exploit(tmp_path / "mark"), "data": pixels, "labels": labels}, protocol)
     pickle.loads(attack)
-    assert mark.is_dir()  # it works
-    mark.rmdir()
+    (tmp_path / "mark").rmdir()  # it works
     put_cifar(root, "py", packed, {"test_batch": attack})
-    passed_over(capsys, "may do harm", *([f"{os.mkdir.__module__}.mkdir"] if protocol < 4 else []), split="test")
-    assert not mark.exists()
+    here("cifar10", split="test")
+    assert not (tmp_path / "mark").exists()
 
 
 # --- CelebA --------------------------------------------------------------------------------------------------
@@ -369,21 +331,22 @@ def levels(images, at=30):
     return [round(float(x) / 10) for x in images.pixels[:, 0, at, at]]
 
 
+def smiles(rows):
+    return [(value(k, 1) + 1) / 2 for k in rows]
+
+
 def test_torchvisions_layout(root):
     put_faces(root / "celeba", **lists())
     images = here("celeba")
     assert images.source == "CelebA · 7 faces · your copy (celeba/img_align_celeba)"
     assert images.pixels.shape == (7, 3, 64, 64) and levels(images) == list(range(7)) and images.labels is None
     assert images.attribute_names == ATTRIBUTES and images.attributes.dtype == torch.float32
-    assert images.attribute("Smiling").tolist() == [(value(k, 1) + 1) / 2 for k in range(7)]
+    assert images.attribute("Smiling").tolist() == smiles(range(7))
     assert levels(here("celeba", split="val")) == [7, 8]
-    test = here("celeba", split="test")
+    test, few = here("celeba", split="test"), images.take(3, seed=1)
     assert levels(test) == [9, 10, 11] and test.source.startswith("CelebA · 3 test faces")
-    assert test.attribute("Young").tolist() == [(value(k, 2) + 1) / 2 for k in (9, 10, 11)]
-    few = images.take(3, seed=1)
-    assert few.attribute("Young").tolist() == [(value(k, 2) + 1) / 2 for k in levels(few)]
-    with pytest.raises(ValueError, match="'valid'; it has: train, val, test"):
-        load("celeba", split="valid")
+    assert test.attribute("Smiling").tolist() == smiles([9, 10, 11])
+    assert few.attribute("Smiling").tolist() == smiles(levels(few))
 
 
 @pytest.mark.parametrize("image_size", [64, 128])
@@ -413,21 +376,15 @@ def test_kaggles_lists(root):
     put_faces(root / "celeba", **{"list_attr_celeba.csv": rows + "\n", "list_eval_partition.csv": parts})
     images = here("celeba", split="test")
     assert images.attribute_names == ATTRIBUTES and levels(images) == [9, 10, 11]
-    assert images.attribute("Smiling").tolist() == [(value(k, 1) + 1) / 2 for k in (9, 10, 11)]
-
-
-def test_without_the_partition_nothing_is_for_testing(root, capsys):
-    put_faces(root / "celeba")
-    assert "NOT CelebA" in here("celeba", split="test").source
-    assert "no split 'test'; it has: train" in capsys.readouterr().out
+    assert images.attribute("Smiling").tolist() == smiles([9, 10, 11])
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda text: PAGE, ["list_attr_celeba.txt' is a web page", "get it again"]),
-        (lambda text: text[:-6], ["Line 14 of", "list_attr_celeba.txt"]),
-        (lambda text: text.replace("000003.jpg ", "000003.jpg x"), ["Line 5 of", "list_attr_celeba.txt"]),
+        (lambda text: PAGE, ["list_attr_celeba.txt' cannot be read", "web page"]),
+        (lambda text: text[:-6], ["line 14 is", "list_attr_celeba.txt"]),
+        (lambda text: text.replace("000003.jpg ", "000003.jpg x"), ["list_attr_celeba.txt"]),
         (lambda text: text.replace("000003", "000033"), ["000003.jpg' in '", "list_attr_celeba.txt"]),
     ],
 )
@@ -436,15 +393,16 @@ def test_a_damaged_list_is_named(root, capsys, damage, words):
     put_faces(root / "celeba", **{table[0]: damage(table[1]), parts[0]: parts[1]})
     assert "NOT CelebA" in here("celeba").source
     said = capsys.readouterr().out
-    assert all(word in said for word in words), said
+    assert all(word in said for word in [*words, "again"]), said
 
 
-def test_half_sized_faces_are_not_blown_up(root, capsys):
+def test_a_split_that_is_not_there_and_faces_too_small(root, capsys):
     put_faces(root / "celeba", (89, 109))
     assert here("celeba").pixels.shape == (12, 3, 64, 64)
-    images = here("celeba", image_size=128)
-    assert "89×109 pixels, smaller than image_size=128" in capsys.readouterr().out
-    assert "NOT CelebA" in images.source and images.pixels.shape == (200, 3, 128, 128)
+    for wanted, why in (({"split": "test"}, "no split 'test'"), ({"image_size": 128}, "89×109")):
+        assert "NOT CelebA" in here("celeba", **wanted).source and why in capsys.readouterr().out
+    put(root / "celeba", {"list_eval_partition.txt": "".join(f"{name} 0\n" for name in FACES)})
+    assert "NOT CelebA" in here("celeba", split="test").source and "'test'" in capsys.readouterr().out
 
 
 # --- LFW, LSUN and ImageNet ----------------------------------------------------------------------------------
@@ -452,15 +410,9 @@ def test_half_sized_faces_are_not_blown_up(root, capsys):
 PEOPLE = {f"{who}/{who}_{k}.jpg": encoded((100, 80), (c,) * 3, "RGB", "jpeg") for who, k, c in
           (("Ada_Byron", 1, 10), ("Ada_Byron", 2, 20), ("Max_Noether", 1, 30))}  # fmt: skip
 GREY = {c: encoded((100, 80), (c,) * 3, "RGB", "webp", lossless=True) for c in (10, 20, 30, 40, 50, 60)}
-LSUN = {
-    **{
-        "bedroom_train/0/a/0a1.webp": GREY[10],
-        "bedroom_train/f/3/f33.webp": GREY[20],
-        "tower_train/0/0.webp": GREY[40],
-    },
-    **{"bedroom_val/1/1.webp": GREY[30], "church_outdoor_train/0/0.webp": GREY[50], "stray.jpg": GREY[60]},
-    **{"bridge_train_lmdb/data.mdb": b"packed", "bedroom_train/bad.webp": b"no picture"},
-}
+LSUN = {"bedroom_train/0/a/0a1.webp": GREY[10], "bedroom_train/f/3/f33.webp": GREY[20], "stray.jpg": GREY[60]}
+LSUN |= {"tower_train/0/0.webp": GREY[40], "church_outdoor_train/0/0.webp": GREY[50], "bedroom_val/1/1.webp": GREY[30]}
+LSUN |= {"bridge_train_lmdb/data.mdb": b"packed", "bedroom_train/bad.webp": b"no picture"}
 
 
 @pytest.mark.parametrize("where", ["lfw-py/lfw_funneled", "lfw_funneled", "lfw", "lfw-py/lfw-funneled.tgz"])
@@ -477,9 +429,8 @@ def test_lfw(root, where):
 
 def test_lsun_by_classes(root, capsys):
     put(root / "lsun", {"bedroom_train_lmdb/data.mdb": b"packed"})
-    with pytest.raises(FileNotFoundError, match="export"):
+    with pytest.raises(FileNotFoundError, match="LSUN .*fyu/lsun.*export"):
         load("lsun")
-    assert "no class at all" in (said := capsys.readouterr().out) and "exported first" in said
     put(root / "lsun", LSUN)
     images = load("lsun", classes=("tower", "bedroom"))
     assert images.source.startswith("LSUN · 3 pictures · 1 skipped") and "your copy (lsun)" in images.source
@@ -490,25 +441,22 @@ def test_lsun_by_classes(root, capsys):
     assert load("lsun").classes == ("bedroom", "church_outdoor", "tower") and len(load("lsun")) == 4
     one = load("lsun", classes="bedroom", split="val")
     assert one.classes == ("bedroom",) and levels(one) == [3] and one.split == "val"
-    with pytest.raises(FileNotFoundError, match="LSUN .*fyu/lsun.*export"):
-        load("lsun", classes=["bridge"])
-    assert "no class bridge; it has: bedroom, church_outdoor, tower; *_lmdb" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="LSUN"):
+        load("lsun", classes=["tower", "bridge"])
+    assert "bridge" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["imagenet", "ILSVRC2012"])
-def test_imagenet(root, capsys, name):
-    small = {"train/n01440764/small.JPEG": encoded((20, 17), (99,) * 3, "RGB", "jpeg")}
-    put(root / name, small)
+def test_imagenet(root, capsys):
+    put(root / "imagenet", {"train/n01440764/small.JPEG": encoded((20, 17), (99,) * 3, "RGB", "jpeg")})
     with pytest.raises(FileNotFoundError, match="image-net.org"):
         load("imagenet")
     assert "20×17" in capsys.readouterr().out
     files = {"train/n01440764/1.JPEG": GREY[10], "train/n01443537/2.JPEG": GREY[20], "val/n01440764/3.JPEG": GREY[30]}
-    put(root / name, files)
+    put(root / "imagenet", files)
     images = load("imagenet")
-    assert images.source == f"ImageNet · 2 pictures · your copy ({name}/train)"
+    assert images.source == "ImageNet · 2 pictures · your copy (imagenet/train)"
     assert images.classes == ("n01440764", "n01443537") and levels(images) == [1, 2]
-    assert "1 images smaller than 64×64" in capsys.readouterr().out
-    assert levels(load("imagenet", split="val")) == [3]
+    assert "1 of 3 images" in capsys.readouterr().out and levels(load("imagenet", split="val")) == [3]
     goldfish = load("imagenet", classes=["n01443537"])
     assert levels(goldfish) == [2] and goldfish.classes == ("n01443537",)
 

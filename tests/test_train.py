@@ -47,7 +47,6 @@ def test_history_records_every_step(images):
     assert (history.steps_per_epoch, history.batches, history.first_step) == (5, 7, 0)
     assert (history.device, history.precision, history.batch_size) == ("cpu", "float32", 8)
     assert history.seconds > 0 and history.stopped is None and history.intact and not history.running
-    assert "7 steps" in repr(history) and "g_loss" in repr(history)
 
 
 def test_the_step_sees_real_images_in_range_and_weights_and_average_move(images):
@@ -151,6 +150,7 @@ def test_two_calls_are_one_long_call_and_other_images_may_follow(images):
     assert same(state(long), state(short)) and short.steps_done == 7
     assert through.losses["g_loss"] == halves[0].losses["g_loss"] + halves[1].losses["g_loss"]
     assert (halves[1].first_step, halves[1].total, halves[1].batches) == (3, 4, 4)
+    assert quick(long, images, steps=2).batches == 2  # from the second epoch on
     assert quick(short, images.take(20), batch_size=5).steps_per_epoch == 4 and short.steps_done == 11
 
 
@@ -229,6 +229,53 @@ def test_a_time_limit_stops_alone_or_beside_steps(images):
     assert quick(gan, images, seconds=0.05).steps > 0  # it counts anew in each call
 
 
+def test_limits_count_from_the_beginning_of_a_run_or_of_a_call():
+    history = History(8, 5, "cpu", "float32", first_step=10, seconds=7.0)
+    history.start(4, 2.0, done=13, from_the_beginning=False)
+    assert (history.seconds_before, history.total, history.limit, history.running) == (7.0, 7, 2.0, True)
+    assert not history.over(16) and history.over(17) and history.over(18)
+    history.seconds = 8.9
+    assert not history.over(16)
+    history.seconds = 9.0
+    assert history.over(11)
+    history.finish(16, interrupted=False, per_epoch=5)
+    assert history.stopped == "time limit of 2 s after 6 steps" and not history.running
+    history.start(4, None, done=13, from_the_beginning=True)
+    assert (history.seconds_before, history.total, history.limit) == (0.0, 4, None)
+    assert history.over(14) and not history.over(13)
+    history.start(None, 10.0, done=13, from_the_beginning=True)
+    assert history.total is None and not history.over(10**9)
+    history.stopped, history.limit = None, None
+    history.finish(17, interrupted=False, per_epoch=5)
+    assert history.stopped is None
+
+
+def test_training_time_adds_up(images):
+    seen = []
+    history = quick(players(), images, steps=7, watchers=[lambda h: seen.append(h.seconds)])
+    assert seen[0] > 0 and seen[:7] == sorted(set(seen)) and seen[-1] == history.seconds
+
+
+def test_precision_is_chosen_for_both_players_on_their_device(images, monkeypatch):
+    gan, asked = players(width=8, device="cpu"), []
+    choose = train.runtime.choose_precision
+    monkeypatch.setattr(train.runtime, "choose_precision", lambda *given: asked.append(given) or choose(*given))
+    quick(gan, images)
+    size = models.count_parameters(gan.generator) + models.count_parameters(gan.discriminator)
+    assert asked == [(torch.device("cpu"), size, "auto")]
+    gan.device = "tpu"
+    with pytest.raises(ValueError, match="tpu"):
+        quick(gan, images)
+    with pytest.raises(ValueError, match="64.*40"):
+        fit(players(), dcgan_step, images, steps=1)
+
+
+def test_batches_come_laid_out_for_the_device():
+    seen, colour = [], ImageSet(noise(40, 3, 28), None, (), "noise", "noise")
+    quick(players(), colour, lambda gan, batches: seen.append(next(batches)) or {"loss": 0.0})
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) and not seen[0].is_contiguous()
+
+
 def test_watchers_see_every_step_and_the_end(images, capsys):
     seen = []
     quick(players(), images, watchers=[lambda h: seen.append((h.steps, h.running))])
@@ -293,7 +340,7 @@ def test_nan_stops_before_the_average_with_step_loss_and_advice(images, bad):
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
-        (None, "nothing.*return"),
+        (None, "nothing.*return.*dict of scalars"),
         ({}, "dict: {}"),
         (torch.zeros(()), "Tensor"),
         ({"d_loss": torch.zeros(8)}, r"d_loss.*\[8\].*mean"),
@@ -367,6 +414,22 @@ def test_losses_read_late_are_the_same_losses(images, monkeypatch):
     monkeypatch.setattr(train, "_Losses", lambda history, every: buffer(history, 3))
     late = quick(players(), images, steps=7)
     assert late.losses == at_once.losses and late.steps == 7
+
+
+def test_losses_are_read_before_anything_depends_on_them(images, monkeypatch):
+    buffer, seen = train._Losses, []
+    monkeypatch.setattr(train, "_Losses", lambda history, every: buffer(history, 100))
+    looks = dict(snapshot_every={2}, score=lambda g: {"x": 1}, score_every={5})
+    quick(players(), images, steps=7, **looks, watchers=[lambda h: seen.append(h.steps)])
+    assert seen == [0, 2, 2, 2, 5, 5, 7, 7]
+    history = quick(players(), images, seconds=0.05)  # a limit by the clock needs the step to have ended
+    assert len(history.losses["d_loss"]) == history.steps > 0
+
+
+def test_a_history_tells_its_rate_and_its_last_losses():
+    history = History(8, 5, "cpu", "float32", losses={"d_loss": [3.0, 0.5], "g_loss": [1.0, 0.25]}, seconds=4.0)
+    assert repr(history) == "2 steps in 4 s (0.5 a second, cpu, float32) · d_loss 0.500 · g_loss 0.250"
+    assert repr(History(8, 5, "cpu", "bfloat16")) == "0 steps in 0 s (0.0 a second, cpu, bfloat16) · "
 
 
 def test_a_step_may_take_several_batches(images):

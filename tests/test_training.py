@@ -1,9 +1,7 @@
 """Runs from the command line: every setting by its effect, exact resuming, and what a run leaves."""
 
 import json
-import re
 import shlex
-import signal
 import sys
 import types
 
@@ -89,20 +87,18 @@ EFFECTS = {
     ),
     "--base 2": lambda run: run.gan.discriminator[-1].kernel_size == (2, 2),
     "--norm layer --base 2": lambda run: any(isinstance(m, torch.nn.GroupNorm) for m in run.gan.discriminator),
+    "--loss wgan --betas 0 0.9": lambda run: type(run.gan.g_opt) is torch.optim.Adam,
     "--loss wgan": lambda run: set(run.history.losses) == {"critic_loss", "g_loss"},
-    "--loss wgan --n-critic 3": lambda run: run.history.batches == 3 * 2,
     "--loss wgan --clip-value 0.003": lambda run: (
         max(p.abs().max() for p in run.gan.discriminator.parameters()) <= 0.003
     ),
     "--g-lr 0.125": lambda run: run.gan.g_opt.param_groups[0]["lr"] == 0.125,
-    "--d-lr 0.125": lambda run: run.gan.d_opt.param_groups[0]["lr"] == 0.125,
     "--betas 0.1 0.2": lambda run: run.gan.d_opt.param_groups[0]["betas"] == (0.1, 0.2),
     "--steps 3": lambda run: run.history.steps == 3,
     "--epochs 2": lambda run: run.history.steps == 10,
     "--seconds 0.05": lambda run: "time limit of 0.05 s" in run.history.stopped,
     "--batch-size 20": lambda run: run.history.steps_per_epoch == 2,
     "--ema-decay 0": lambda run: torch.equal(run.gan.ema_generator[0].weight, run.gan.generator[0].weight),
-    "--device cpu": lambda run: run.history.device == "cpu",
     "--precision bf16": lambda run: run.history.precision == "bfloat16",
     "--snapshot-every 2": lambda run: files(run, "samples") == ["step-000000", "step-000002"],
     "--steps 6 --keep-epochs 1": lambda run: checkpoint.steps_in(run.folder) == [5, 6],
@@ -123,7 +119,6 @@ def test_a_setting_does_what_it_says(train, made, tmp_path, words):
     ("common", "words"),
     [
         ("", "--seed 1"),
-        ("", "--augment flip"),
         ("", "--augment translation cutout"),
         ("--loss wgan-gp", "--gp-weight 0"),
         ("--loss rpgan", "--r1-gamma 0"),
@@ -131,7 +126,6 @@ def test_a_setting_does_what_it_says(train, made, tmp_path, words):
         ("--loss ns-r1", "--r1-gamma 0"),
         ("--loss ns-r1", "--r1-every 1"),
         ("", "--loss ns-r1"),
-        ("", "--loss minimax"),
         ("", "--loss hinge --norm batch"),
     ],
 )
@@ -147,7 +141,7 @@ def test_lines_and_scores_come_as_often_as_asked(train, capsys, monkeypatch):
     run = train("--steps", "5", "--print-every", "2", "--score-every", "3")
     told = capsys.readouterr().out
     lines = [line.split(" · ")[0] for line in told.splitlines() if line.startswith("step ")]
-    assert lines == ["step 2 of 5", "step 4 of 5", "step 5 of 5"] and "score after step 3 · fd_x 12.5" in told
+    assert lines == ["step 2 of 5", "step 4 of 5", "step 5 of 5"] and "fd_x 12.5" in told
     assert run.history.scores == [(0, {"fd_x": 12.5}), (3, {"fd_x": 12.5})]
     monkeypatch.setattr(build, "score_for", lambda images: None)
     assert not train("--score-every", "1", out="other").history.scores
@@ -159,8 +153,7 @@ def test_a_run_leaves_pictures_that_are_its_own(tmp_path, capsys, monkeypatch):
     for _ in range(2):  # runs are numbered
         assert cli.main(["train", *TINY, "--steps", "3"]) == 0
     out, told = tmp_path / "runs" / "fake-2", capsys.readouterr().out
-    for name in ("samples.png", "training.gif", "curves.png", "checkpoints"):
-        assert f"runs/fake-2/{name}" in told
+    assert "'runs/fake-2'" in told and (out / "curves.png").stat().st_size > 5000
     assert iio.improps(out / "training.gif", index=None).n_images > 1
     picture, z = iio.imread(out / "samples.png"), torch.randn(100, 4, generator=torch.Generator().manual_seed(7))
     first = sample(checkpoint.load_generator(out), z)[0]
@@ -173,7 +166,7 @@ def test_a_dry_run_tells_and_writes_nothing(made, tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", *TINY, "--dry-run", "--loss", "wgan", "--steps", "1234"]) == 0
     told = capsys.readouterr().out
-    for part in ("ConvTranspose2d 4x4", "g_lr=5e-05", "n_critic=5", "steps=1234", "runs/fake", "dry run"):
+    for part in ("g_lr=5e-05", "n_critic=5", "steps=1234", "out=runs/fake", "dry run"):
         assert part in told
     assert not made and not list(tmp_path.iterdir())
 
@@ -200,9 +193,6 @@ def test_a_preset_is_a_beginning_that_flags_change(made, tmp_path):
     assert run.gan.discriminator[0].out_channels == 16
 
 
-# --- resuming -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("more", ["", "--loss wgan", "--augment cutout flip", "--architecture linear"])
 def test_a_run_is_resumed_exactly(train, made, tmp_path, more):
     train("--steps", "6", *more.split(), out="straight")
@@ -217,7 +207,8 @@ def test_changes_are_named_and_need_leave(train, made, tmp_path, capsys):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     assert cli.main(["train", "--resume-path", str(tmp_path / "run"), "--g-lr", "1e-3", "--batch-size", "4"]) == 2
     told = capsys.readouterr().err
-    assert "--g-lr was 0.0001 and is 0.001 now. --batch-size was 8 and is 4 now." in told and "--allow-changes" in told
+    assert "lr was 0.0001 and is 0.001 now." in told and "--batch-size was 8 and is 4 now." in told
+    assert "--allow-changes" in told
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     run = resume(made, tmp_path / "run", "--g-lr", "1e-3", "--allow-changes", "--steps", "4")
     assert run.gan.g_opt.param_groups[0]["lr"] == 1e-3 and run.history.steps == 4
@@ -232,27 +223,7 @@ def test_a_longer_run_keeps_how_often_it_looks(made, tmp_path):
     assert checkpoint.steps_in(tmp_path / "run") == [100, 150, 200]
 
 
-def test_ctrl_c_saves_and_says_what_to_type(made, train, tmp_path, capsys, monkeypatch):
-    train("--steps", "6", out="straight")
-    plain = build.step(Config())
-
-    def pressed(gan, batches):
-        if gan.steps_done == 3:
-            signal.raise_signal(signal.SIGINT)
-        return plain(gan, batches)
-
-    monkeypatch.setattr(build, "step", lambda config: pressed)
-    monkeypatch.setattr("ganlib.runs.settings.name_of", lambda step: {"step": "ns"})
-    assert cli.main(["train", *TINY, "--steps", "6", "--out", str(tmp_path / "a run")]) == 130
-    (typed,) = re.findall(r"To resume:  ganlib (.*)", capsys.readouterr().out)
-    monkeypatch.setattr(build, "step", lambda config: plain)
-    assert cli.main(shlex.split(typed)) == 0
-    assert alike(state(tmp_path / "a run"), state(tmp_path / "straight"))
-
-
-def test_tensorboard_gets_losses_scores_and_snapshots_or_is_told_to_be_missing(
-    train, made, tmp_path, monkeypatch, capsys
-):
+def test_tensorboard_gets_everything_or_is_told_to_be_missing(train, made, tmp_path, monkeypatch, capsys):
     told = []
     writer = types.SimpleNamespace(
         add_scalar=lambda name, value, step: told.append((name, step)),
@@ -264,17 +235,15 @@ def test_tensorboard_gets_losses_scores_and_snapshots_or_is_told_to_be_missing(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     monkeypatch.setattr(build, "score_for", lambda images: lambda generator: {"fd_x": 12.5})
     train("--tensorboard", "--steps", "3", "--snapshot-every", "2", "--score-every", "3")
-    assert [t for t in told if t[0] == "loss/g_loss"] == [("loss/g_loss", k) for k in (1, 2, 3)]
-    assert [t for t in told if t[0] == "samples"] == [("samples", k, 3, "HWC") for k in (0, 2)]
-    assert [t for t in told if t[0] == "score/fd_x"] == [("score/fd_x", k) for k in (0, 3)]
-    assert told[-1] == "closed"
+    wanted = {("loss/g_loss", k) for k in (1, 2, 3)} | {("samples", k, 3, "HWC") for k in (0, 2)}
+    assert wanted | {("score/fd_x", 0), ("score/fd_x", 3)} <= set(told) and len(told) == 11 and told[-1] == "closed"
     resume(made, tmp_path / "run", "--steps", "5")  # all of the run again, so that nothing is there twice
     assert [t for t in told if t[0] == "loss/g_loss"] == [("loss/g_loss", k) for k in range(1, 6)]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     capsys.readouterr()
     assert cli.main(["train", *TINY, "--tensorboard", "--out", str(tmp_path / "other")]) == 2
     told = capsys.readouterr()
-    assert re.search("--tensorboard.*pip install", told.err) and not told.out and not (tmp_path / "other").exists()
+    assert "torch.utils.tensorboard" in told.err and not told.out and not (tmp_path / "other").exists()
 
 
 def test_the_lines_of_the_readme_are_understood(monkeypatch, capsys):

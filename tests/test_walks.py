@@ -188,11 +188,10 @@ def test_the_answers_flip_as_often_as_they_must():
     lamp, z, along = Lamp(), torch.zeros(9, 12), torch.eye(12)[0]
     z[:, 0] = torch.tensor([-3, -1.5, -1.005, -0.7, -0.4, 0.2, 0.6, 0.9, 3])  # without it five, with it four
     found = latent.flips(lamp, z, along, bright)
-    assert found == walks.Flips(0.4, 0.75, 5, 4) and found.rate == pytest.approx(5 / 9)
-    assert all(type(share) is float for share in (found.gained, found.lost))
-    assert latent.flips(lamp, z, along, bright, strength=0.5) == walks.Flips(0.2, 0.25, 5, 4)
-    assert latent.flips(lamp, z, along, bright, strength=-1).rate == 0  # the wrong way
-    assert latent.flips(lamp, z, along.roll(1), bright).rate == 0  # aside
+    assert type(found) is float and found == pytest.approx(5 / 9)  # two are gained, three lost
+    assert latent.flips(lamp, z, along, bright, strength=0.5) == pytest.approx(2 / 9)
+    assert latent.flips(lamp, z, along, bright, strength=-1) == 0  # the wrong way
+    assert latent.flips(lamp, z, along.roll(1), bright) == 0  # aside
 
 
 NAN, INF = torch.full((3, 2), math.nan), torch.full((4, 2), math.inf)
@@ -218,11 +217,13 @@ Z = torch.zeros(4, 3)
         (lambda: latent.even_z(0), "n is 0.*at least 1"),
         (lambda: latent.even_z(4, 0), "z_dim is 0.*at least 1"),
         (lambda: latent.even_z(10), "n is 10.*take 9 or 16"),
-        (lambda: latent.direction(torch.zeros(2, 4), Z), r"\[4, 3\] and \[2, 4\]"),
-        (lambda: latent.direction(Z[0], Z), r"\[4, 3\] and \[3\]"),
-        (lambda: latent.direction(Z, Z[0]), r"\[3\] and \[4, 3\]"),
-        (lambda: latent.direction(Z[:0], Z), "with the attribute and without it; draw more"),
-        (lambda: latent.direction(Z, Z[:0]), "with the attribute and without it; draw more"),
+        (lambda: latent.direction(torch.zeros(2, 4), Z), r"from \[4, 3\] to \[2, 4\]"),
+        (lambda: latent.direction(Z[0], Z), r"from \[4, 3\] to \[3\]"),
+        (lambda: latent.direction(Z, Z[0]), r"from \[3\] to \[4, 3\]"),
+        (lambda: latent.direction(Z[0], Z[0]), r"from \[3\] to \[3\]"),
+        (lambda: latent.direction(Z[None], Z[None]), r"from \[1, 4, 3\] to \[1, 4, 3\]"),
+        (lambda: latent.direction(Z[:0], Z), r"none of them 0, .*to \[0, 3\]"),
+        (lambda: latent.direction(Z, Z[:0]), r"from \[0, 3\]"),
         (lambda: latent.flips(Lamp(), torch.ones(9, 12), torch.ones(12), bright), "All of the 9 .*draw more"),
         (lambda: latent.flips(Lamp(), -torch.ones(9, 12), torch.ones(12), bright), "None of the 9 .*draw more"),
     ],

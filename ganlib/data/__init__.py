@@ -10,7 +10,3 @@ def __getattr__(name):
 
         return load
     raise AttributeError(f"module 'ganlib.data' has no attribute '{name}'")
-
-
-def __dir__():
-    return [*globals(), "load"]

@@ -24,10 +24,9 @@ def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
 
 def augmented(discriminator: nn.Module, kinds: Iterable[str]) -> nn.Module:
     """``discriminator`` itself, which in training mode from now on sees its images through :func:`augment`."""
-    kinds = check_kinds(kinds)
     if before := getattr(discriminator, "augment", ()):
         raise ValueError(f"This discriminator is augmented already ({', '.join(before)}); build a new one.")
-    if kinds:
+    if kinds := check_kinds(kinds):
         discriminator.augment = kinds  # a run notes them in its config.json
         discriminator.register_forward_pre_hook(_augment_inputs)
     return discriminator

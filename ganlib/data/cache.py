@@ -1,13 +1,12 @@
 """Prepared images on disk; a preparation that was killed is resumed."""
 
-import io
 import json
 import logging
+import math
 import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import filelock
 import numpy as np
@@ -18,8 +17,8 @@ from ganlib.data.folders import Reading
 log = logging.getLogger("ganlib")
 
 MAP_ABOVE = 512 * 2**20  # larger arrays stay on disk, mapped into memory: only what is touched is read
-VERSION = 2
-JOURNAL = "journal.jsonl"
+VERSION = 3
+PIXELS, KNOWN, PROGRESS = "pixels.bin", "known.bin", "progress.json"  # the first two are bare numbers, row by row
 WAIT_SECONDS = 600  # for another process that prepares the same images
 
 
@@ -29,14 +28,17 @@ def restore(entry: Path, stamp: str | None) -> tuple[np.ndarray, np.ndarray | No
         about = json.loads((entry / "about.json").read_text())
         if about["version"] != VERSION or not (about["real"] if stamp is None else about["stamp"] == stamp):
             return None
-        mapped = int(np.prod(about["shape"])) > MAP_ABOVE
+        mapped = math.prod(about["shape"]) > MAP_ABOVE
         # Copy on write: what is written to the pixels never reaches the file.
-        pixels = np.load(entry / "pixels.npy", mmap_mode="c" if mapped else None, allow_pickle=False)
-        known = np.load(entry / "known.npy", allow_pickle=False) if about["known"] else None
-        intact = list(pixels.shape) == about["shape"] and pixels.dtype == np.uint8
-        intact = intact and (known is None or len(known) == len(pixels))
-        return (pixels, known, about) if intact and (mapped or zlib.crc32(pixels) == about["crc"]) else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError):  # each is a way of being damaged
+        pixels = np.memmap(entry / PIXELS, np.uint8, "c", shape=tuple(about["shape"]))
+        pixels = pixels if mapped else np.array(pixels)
+        known = np.fromfile(entry / KNOWN, np.float32 if about["attributes"] else np.int64)
+        found = [about["crcs"][0] if mapped else zlib.crc32(pixels), zlib.crc32(known)]
+        if found != about["crcs"]:
+            return None
+        known = known.reshape(len(pixels), -1) if about["attributes"] else known if about["classes"] else None
+        return pixels, known, about
+    except (OSError, ValueError, KeyError, TypeError):  # each is a way of being damaged
         return None
 
 
@@ -56,7 +58,6 @@ def keep(entry: Path, stamp: str, reading: Reading, about: Callable[[int], dict]
             _make(making, {"version": VERSION, "stamp": stamp, "shape": list(reading.shape)}, reading, about)
             shutil.rmtree(entry, ignore_errors=True)
             making.rename(entry)
-            (entry / JOURNAL).unlink()
     except Exception:  # such as a full disk; after an interruption everything stays, to be resumed
         shutil.rmtree(making, ignore_errors=True)
         raise
@@ -65,71 +66,40 @@ def keep(entry: Path, stamp: str, reading: Reading, about: Callable[[int], dict]
 
 
 def _make(making: Path, head: dict, reading: Reading, about: Callable[[int], dict]) -> None:
-    with (making / "pixels.npy").open("a+b") as file, (making / JOURNAL).open("a+b") as journal:
-        n, crc, known, skipped = _left_over(file, journal, head)
-        reading.skipped.update(skipped)
-        tried, told = n + len(skipped), len(reading.skipped)
-        # Written front to back: a full disk then raises, where a mapped file would kill the process.
-        with bar(reading.shape[0], "preparing", " images", tried) as progress:
-            for pixels, some in reading.chunks(tried):
-                pixels = np.ascontiguousarray(pixels)
-                file.write(pixels.data)
-                file.flush()
-                n, crc = n + len(pixels), zlib.crc32(pixels, crc)
-                known += [] if some is None else [some]
-                new = dict(list(reading.skipped.items())[told:])
-                told += len(new)
-                _note(journal, {"n": n, "crc": crc, "known": None if some is None else some.tolist(), "skipped": new})
-                progress.update(len(pixels) + len(new))
-    shape = (n, *reading.shape[1:])
-    with (making / "pixels.npy").open("r+b") as file:
-        file.write(_header(shape))
-    if known and n:
-        kind = np.float32 if reading.attributes else np.int64
-        np.save(making / "known.npy", np.concatenate([some for some in known if len(some)]).astype(kind))
-    facts = {"version": VERSION, "shape": shape, "crc": crc, "known": bool(known), **about(n)}
+    done = _left_over(making, head)
+    unopened = len(reading.skipped)  # by their headers: the chunks do not count them
+    reading.skipped.update(done["skipped"])
+    n = done["sizes"][0] // math.prod(reading.shape[1:])
+    tried = n + len(reading.skipped) - unopened
+    # Written front to back: a full disk then raises, where a mapped file would kill the process.
+    with bar(reading.shape[0], "preparing", " images", tried) as progress:
+        for chunk in reading.chunks(tried):
+            for k, (name, part) in enumerate(zip((PIXELS, KNOWN), chunk, strict=True)):
+                data = b"" if part is None else part.tobytes()
+                with (making / name).open("ab") as file:
+                    file.write(data)
+                done["sizes"][k] += len(data)
+                done["crcs"][k] = zlib.crc32(data, done["crcs"][k])
+            n += len(chunk[0])
+            (making / "progress.new").write_text(json.dumps(done | {"skipped": reading.skipped}))
+            (making / "progress.new").replace(making / PROGRESS)  # a kill leaves the old or the new one
+            progress.update(n + len(reading.skipped) - unopened - progress.n)
+    facts = head | {"shape": [n, *reading.shape[1:]], "crcs": done["crcs"], **about(n)}
     (making / "about.json").write_text(json.dumps(facts))
+    (making / PROGRESS).unlink(missing_ok=True)
 
 
-def _left_over(file: BinaryIO, journal: BinaryIO, head: dict) -> tuple[int, int, list, dict[str, str]]:
-    """What a killed process left: number of images, checksum, labels and skipped."""
-    begin, size = _header((0, *head["shape"][1:])), int(np.prod(head["shape"][1:]))
+def _left_over(making: Path, head: dict) -> dict:
+    """What a killed process noted; its files are cut to that, or emptied if they are damaged or of other images."""
     try:
-        journal.seek(0)
-        first, *lines = [line for line in journal if line.endswith(b"\n")]  # the last one may be torn by a kill
-        records = [json.loads(line) for line in lines]
-        n, crc = (records[-1]["n"], records[-1]["crc"]) if records else (0, 0)
-        left, seen = n * size, 0
-        file.seek(len(begin))
-        while left and (block := file.read(min(left, 2**24))):
-            left, seen = left - len(block), zlib.crc32(block, seen)
-        if json.loads(first) != head or left or seen != crc:
-            raise ValueError("other images, or damaged")
-        journal.truncate(sum(map(len, [first, *lines])))
-        file.truncate(len(begin) + n * size)
-        known = [np.array(record["known"]) for record in records if record["known"]]
-        return n, crc, known, {name: why for record in records for name, why in record["skipped"].items()}
-    except (ValueError, KeyError, TypeError):
-        journal.truncate(0)
-        _note(journal, head)
-        file.truncate(0)
-        file.write(begin)
-        return 0, 0, [], {}
-
-
-def _note(journal: BinaryIO, line: dict) -> None:
-    journal.write(json.dumps(line).encode() + b"\n")
-    journal.flush()
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    # numpy leaves room in the header for the first number to grow, so that every N has a header of the same length.
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
-def gather(reading: Reading) -> tuple[np.ndarray, np.ndarray | None]:
-    """The pixels and labels or attributes in memory, where nothing can be kept."""
-    pixels, known = zip(*reading.chunks(), strict=True)
-    return np.concatenate(pixels), None if known[0] is None else np.concatenate(known)
+        done = json.loads((making / PROGRESS).read_text())
+        for name, size, crc in zip((PIXELS, KNOWN), done["sizes"], done["crcs"], strict=True):
+            found = zlib.crc32(np.memmap(making / name, np.uint8, "r", shape=size) if size else b"")
+            if not head.items() <= done.items() or found != crc:
+                raise ValueError
+    except (OSError, ValueError, KeyError):
+        done = {**head, "sizes": [0, 0], "crcs": [0, 0], "skipped": {}}
+    for name, size in zip((PIXELS, KNOWN), done["sizes"], strict=True):
+        with (making / name).open("ab") as file:
+            file.truncate(size)
+    return done

@@ -17,19 +17,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ganlib._runtime.progress import bar
-from ganlib.data.download import looks_like_html
 
 log = logging.getLogger("ganlib")
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-LARGEST = 256 * 2**20  # bytes of one picture in an archive, and of a tar's pictures kept in memory between two passes
+LARGEST = 256 * 2**20  # bytes of one picture in an archive
+HELD = 64 * 2**20  # bytes of a tar whose pictures are kept in memory between two passes
 # Pictures are compressed already. What grows by more than this, and to more than that many bytes, is a bomb.
 BOMB_TIMES, BOMB_BYTES = 100, 2**30
 # What the folder of a split is called in the wild.
@@ -39,8 +39,8 @@ DEFAULT_SIZES = (64, 48, 32, 28)  # the largest that fits the smallest picture
 CHUNK = 256
 SILENT_UP_TO = 5000  # preparing more takes long enough to say so
 
-# (name inside, how to open it) of every picture; for one that must not be opened, why.
-Members = Iterable[tuple[str, Callable[[], io.BytesIO | Path] | str]]
+Opener = Callable[[], BinaryIO] | str  # opens a picture's file; a text says why it must not be opened
+Members = Iterable[tuple[str, Opener]]  # with the name inside of the folder or archive
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,29 @@ class Source:
     where: str
     stamp: str  # changes when the files do
     open: Callable[[int | None, int | None], Reading]  # of image_size and channels; None: as they are
+    unit: str = "images"
     real: bool = True  # False for generated pictures and other stand-ins
-    unit: str | None = None
     files: Sequence[Path] = ()
 
 
-class Picked(NamedTuple):
+@dataclass(frozen=True)
+class Picked:
     """The pictures that are wanted, by name, with their labels or attributes."""
 
     known: Mapping[str, int | np.ndarray]
     classes: Sequence[str] = ()
     attributes: Sequence[str] = ()
 
+    def of(self, names: Iterable[str]) -> np.ndarray | None:
+        """What is known of some pictures, if anything is: float32 or int64."""
+        if self.classes or self.attributes:
+            return np.array([self.known[name] for name in names], np.float32 if self.attributes else np.int64)
 
-def is_archive(path: Path) -> bool:
-    """Whether the name of ``path`` ends like an archive's."""
-    return path.name.lower().endswith(ARCHIVES)
+
+def looks_like_html(start: bytes) -> bool:
+    """Whether a file that starts with these bytes is a web page."""
+    start = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))
 
 
 def is_picture(name: str) -> bool:
@@ -93,9 +100,10 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(here, name) for name in sorted(files) if is_picture(name))
 
 
-def holds_pictures(path: Path) -> bool:
-    """Whether ``path`` is a file, or a folder with a picture in it."""
-    return path.is_file() or (path.is_dir() and next(walk(path), None) is not None)
+def places(folder: Path, names: Sequence[str], below: Sequence[str]) -> Iterator[Path]:
+    """Folders and archives of pictures with one of these names, first choice first."""
+    for name in (name + ending for name in names for ending in ("", *ARCHIVES)):
+        yield from (p for p in (folder / part / name for part in below) if p.is_file() or any(walk(p)))
 
 
 def stamp(*paths: Path) -> str:
@@ -108,53 +116,48 @@ def stamp(*paths: Path) -> str:
     return seen.hexdigest()
 
 
-def passes(path: Path) -> Callable[[], Members]:
-    """A function that gives the members each time; a small tar is decompressed once."""
-    again = functools.partial(members, path)
-    if path.is_dir() or path.name.lower().endswith(".zip"):
-        return again
-    held, size = [], 0
-    for name, opener in members(path):
-        held.append((name, opener))
-        size += 0 if isinstance(opener, str) else opener().getbuffer().nbytes
-        if size > LARGEST:
-            return again
-    return lambda: held
-
-
-def members(path: Path) -> Members:
-    """The pictures of a folder or zip by their names, of a tar in its own order."""
-    if path.is_dir():
-        yield from ((file.relative_to(path).as_posix(), lambda file=file: file) for file in walk(path))
-    elif not path.exists():
-        raise FileNotFoundError(f"There is no folder or archive '{path}'; check the path.")
-    elif not is_archive(path):
-        raise ValueError(f"'{path}' is neither a folder nor an archive ({' '.join(ARCHIVES)}).")
-    else:
-        with intact(path):
-            yield from (_zipped if path.name.lower().endswith(".zip") else _tarred)(path)
-
-
 @contextlib.contextmanager
-def intact(path: Path):
-    """Turn whatever reading an archive raises into one sentence about it."""
+def intact(path: Path, *more: type[Exception]):
+    """Turn whatever reading a file raises, and ``more``, into one sentence about it."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, *more) as error:
         why = error
         with contextlib.suppress(OSError), path.open("rb") as file:
             why = "a web page: login, quota or error" if looks_like_html(file.read(512)) else error
         raise ValueError(f"'{path}' cannot be read to its end ({why}); get it again, see data/README.md.") from error
 
 
+def passes(path: Path, folders: Sequence[str] = ("",)) -> Callable[[], Members]:
+    """A function that gives the members each time; a small tar is decompressed once."""
+    if path.is_file() and not path.name.lower().endswith(".zip") and path.stat().st_size <= HELD:
+        held = list(members(path))
+        return lambda: held
+    return functools.partial(members, path, folders)
+
+
+def members(path: Path, folders: Sequence[str] = ("",)) -> Members:
+    """The pictures of a zip or of a folder's ``folders`` by their names, of a tar in its own order."""
+    if path.is_dir():
+        found = (file for folder in folders for file in walk(path / folder))
+        yield from ((file.relative_to(path).as_posix(), functools.partial(file.open, "rb")) for file in found)
+    elif not path.exists():
+        raise FileNotFoundError(f"There is no folder or archive '{path}'; check the path.")
+    elif not path.name.lower().endswith(ARCHIVES):
+        raise ValueError(f"'{path}' is neither a folder nor an archive ({' '.join(ARCHIVES)}).")
+    else:
+        with intact(path):
+            yield from (_zipped if path.name.lower().endswith(".zip") else _tarred)(path)
+
+
 def _zipped(path: Path) -> Members:
-    with zipfile.ZipFile(path) as archive:
-        found = [m for m in archive.infolist() if not m.is_dir() and is_picture(m.filename)]
-        _refuse_bomb(path, sum(member.file_size for member in found))
-        for member in sorted(found, key=lambda member: member.filename):
-            refused = _refused(member.filename, stat.S_ISLNK(member.external_attr >> 16), member.file_size)
-            # It gives no more bytes than its entry says, whatever it unpacks to.
-            yield member.filename, refused or (lambda m=member: io.BytesIO(archive.read(m)))
+    archive = zipfile.ZipFile(path)  # open for as long as anything in it may be read
+    found = [m for m in archive.infolist() if not m.is_dir() and is_picture(m.filename)]
+    _refuse_bomb(path, sum(member.file_size for member in found))
+    for member in sorted(found, key=lambda member: member.filename):
+        refused = _refused(member.filename, stat.S_ISLNK(member.external_attr >> 16), member.file_size)
+        # It gives no more bytes than its entry says, whatever it unpacks to.
+        yield member.filename, refused or (lambda m=member: io.BytesIO(archive.read(m)))
 
 
 def _tarred(path: Path) -> Members:
@@ -166,7 +169,7 @@ def _tarred(path: Path) -> Members:
             if not member.isdir() and is_picture(member.name):
                 refused = _refused(member.name, not member.isreg(), member.size)
                 data = b"" if refused else archive.extractfile(member).read()
-                yield member.name, refused or (lambda data=data: io.BytesIO(data))
+                yield member.name, refused or functools.partial(io.BytesIO, data)
 
 
 def _refused(name: str, link: bool, size: int) -> str:
@@ -178,118 +181,20 @@ def _refused(name: str, link: bool, size: int) -> str:
 
 
 def _refuse_bomb(path: Path, unpacked: int) -> None:
-    times = unpacked / max(path.stat().st_size, 1)
-    if unpacked > BOMB_BYTES and times > BOMB_TIMES:
-        how = f"to {unpacked / 1e9:,.1f} GB, {times:,.0f} times its own size"
-        raise ValueError(f"'{path}' would unpack {how}: a zip bomb and no set of pictures, so it is refused.")
-
-
-def open_pictures(
-    path: Path, split: str = "train", image_size=None, channels=None, *, pick: Callable | None = None, workers: int = 1
-) -> Reading:
-    """The pictures in a folder or an archive, centre-cropped and shrunk to squares.
-
-    Folders called ``train`` and ``test`` (``val``, …) are splits; without them every picture is for training. Below
-    that the first folder is the class; if a picture lies outside one, or there is only one, there are no labels.
-    Default of ``image_size``: the largest of 64, 48, 32 and 28 that fits every picture, or the smallest one's shorter
-    side. A dataset with rules of its own gives ``pick(names)``; of what it picks, small pictures are left out.
-    """
-    again = passes(path)
-    if pick:
-        picked = pick([name for name, opener in again() if not isinstance(opener, str)])
-    headers = read_headers(m for m in again() if not pick or m[0] in picked.known or isinstance(m[1], str))
-    # An unreadable image has no say in what the folders mean: its name may be a trap that climbs out.
-    skipped = {name: header for name, header in headers.items() if isinstance(header, str)}
-    names = [name for name in headers if name not in skipped]
-    if not names:
-        raise ValueError(none_readable(path, skipped))
-    if not pick:
-        picked = by_folders(path, names, split)
-    shorter = {name: min(headers[name][:2]) for name in names if name in picked.known}
-    if pick and image_size and (large := {n: side for n, side in shorter.items() if side >= image_size}):
-        if few := len(shorter) - len(large):
-            log.info(f"{few:,} images smaller than {image_size}×{image_size} are left out.")
-        shorter = large
-    smallest = min(shorter, key=shorter.get)
-    side = shorter[smallest]
-    if image_size is None:
-        image_size = next((size for size in DEFAULT_SIZES if size <= side), side)
-    if side < image_size:
-        width, height, _ = headers[smallest]
-        small = sum(side < image_size for side in shorter.values())
-        raise ValueError(
-            f"'{smallest}' in '{path}' is {width}×{height} pixels, smaller than image_size={image_size} (as are "
-            f"{small} of {len(shorter)} images); use image_size={side} or less, or take the small ones away."
-        )
-    if channels is None:
-        channels = 1 if all(headers[name][2] for name in shorter) else 3
-    if len(shorter) > SILENT_UP_TO:
-        log.info(f"Preparing {len(shorter):,} images from '{path.name}' …")
-    shape = (channels, image_size, image_size)
-
-    def chunks(start=0):
-        left = dict.fromkeys(shorter)  # an archive may hold a name twice
-        once = ((name, _opened(opener)) for name, opener in again() if left.pop(name, "") is None)
-        return _decode(itertools.islice(once, start, None), picked, shape, skipped, workers)
-
-    return Reading((len(shorter), *shape), picked.classes, chunks, skipped, picked.attributes)
-
-
-def none_readable(where: object, skipped: Mapping[str, str]) -> str:
-    """The sentence about a folder or an archive without a single readable picture."""
-    if not skipped:
-        return f"There are no images in '{where}' (looked for {' '.join(PICTURES)})."
-    name, why = next(iter(skipped.items()))
-    return f"None of the {len(skipped)} images in '{where}' can be read, e.g. '{name}' ({why}); get them again."
-
-
-def read_headers(found: Members) -> dict[str, tuple[int, int, bool] | str]:
-    """(width, height, is grey) of every picture by its name, or why it is unreadable."""
-    grey, headers = ("1", "L", "LA", "I", "F"), {}
-    with warnings.catch_warnings(), bar(None, "looking at", " images") as progress:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for name, opener in found:
-            headers[name] = _try(lambda i: (*i.size, i.mode in grey or i.mode[:2] == "I;"), _opened(opener))
-            progress.update()
-    return headers
-
-
-def _opened(opener) -> io.BytesIO | Path | str:
-    """The file of a picture, or why it cannot be opened."""
-    try:
-        return opener if isinstance(opener, str) else opener()
-    except Exception:  # a damaged or locked member raises almost anything
-        return "damaged"
-
-
-def _try(function: Callable, file: io.BytesIO | Path | str):
-    """``function`` of the image in a file; or, as text, why it cannot be read."""
-    if isinstance(file, str):
-        return file
-    try:
-        with Image.open(file) as image:
-            return function(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return f"more than {Image.MAX_IMAGE_PIXELS / 1e6:,.0f} million pixels"
-    except Exception:  # PIL raises almost anything: OSError, SyntaxError, struct.error, …
-        with contextlib.suppress(OSError):
-            start = file.read_bytes() if isinstance(file, Path) else file.getvalue()
-            return "a web page" if looks_like_html(start[:512]) else "damaged" if start else "empty"
-        return "damaged"
+    if unpacked > max(BOMB_BYTES, BOMB_TIMES * path.stat().st_size):
+        raise ValueError(f"'{path}' would unpack to {unpacked / 1e9:,.1f} GB: a zip bomb, so it is refused.")
 
 
 def by_folders(path: Path, names: Sequence[str], split: str) -> Picked:
     """The pictures of a split and their classes, by the folders that they are in."""
     parts = {name: PurePosixPath(name).parts for name in names}
     common = os.path.commonprefix([p[:-1] for p in parts.values()])
-    if named := [ALIASES[part.lower()] for part in common if part.lower() in ALIASES]:
-        found = dict.fromkeys(names, named[0])
-    else:
-        heads = {name: p[len(common)] if len(p) > len(common) + 1 else "" for name, p in parts.items()}
-        found = {name: ALIASES.get(head.lower()) for name, head in heads.items()}
-        # A class may be called "train" too (it runs on rails), so "train" alone does not make a split.
-        if not {"train"} < set(found.values()) - {None}:
-            found = dict.fromkeys(names, "train")
+    depth = len(common)
+    found = {name: ALIASES.get(p[depth].lower()) if len(p) > depth + 1 else None for name, p in parts.items()}
+    # A class may be called "train" too (it runs on rails), so "train" alone does not make a split.
+    if not {"train"} < set(found.values()) - {None}:
+        above = [ALIASES[part.lower()] for part in common if part.lower() in ALIASES]
+        found = dict.fromkeys(names, above[0] if above else "train")
     parts = {name: parts[name] for name in names if found[name] == ALIASES.get(split, split)}
     if not parts:
         there = ", ".join(sorted(set(found.values()) - {None}))
@@ -301,21 +206,93 @@ def by_folders(path: Path, names: Sequence[str], split: str) -> Picked:
     return Picked({name: number.get(folder, 0) for name, folder in folders.items()}, classes)
 
 
-def _decode(files, picked: Picked, shape: tuple[int, int, int], skipped: dict[str, str], workers: int):
+def open_pictures(
+    path: Path, split: str = "train", image_size=None, channels=None, *, pick=by_folders, folders=("",), workers=1
+) -> Reading:
+    """The pictures in a folder or an archive, centre-cropped and shrunk to squares.
+
+    Folders called ``train`` and ``test`` (``val``, …) are splits; without them every picture is for training. Below
+    that the first folder is the class; if a picture lies outside one, or there is only one, there are no labels.
+    Default of ``image_size``: the largest of 64, 48, 32 and 28 that fits every picture, or the smallest one's shorter
+    side. A dataset with rules of its own gives ``pick(path, names, split)``; its small pictures are left out.
+    """
+    again = passes(path, folders)
+    headers = read_headers(again())
+    # An unreadable image has no say in what the folders mean: its name may be a trap that climbs out.
+    skipped = {name: header for name, header in headers.items() if isinstance(header, str)}
+    names = [name for name in headers if name not in skipped]
+    if not names:
+        raise ValueError(none_readable(path, skipped))
+    picked = pick(path, names, split)
+    shorter = {name: min(headers[name][:2]) for name in names if name in picked.known}
+    smallest = min(shorter, key=shorter.get)
+    if image_size is None:
+        image_size = next((size for size in DEFAULT_SIZES if size <= shorter[smallest]), shorter[smallest])
+    large = {name: side for name, side in shorter.items() if side >= image_size}
+    if few := len(shorter) - len(large):
+        what = f"{few:,} of {len(shorter):,} images in '{path}' are smaller than image_size={image_size}"
+        if pick is by_folders or not large:
+            width, height, _ = headers[smallest]
+            raise ValueError(f"{what}; use {min(width, height)}, or remove them: '{smallest}' is {width}×{height}.")
+        log.info(f"{what} and left out.")
+    if channels is None:
+        channels = 1 if all(headers[name][2] for name in large) else 3
+    if len(large) > SILENT_UP_TO:
+        log.info(f"Preparing {len(large):,} images from '{path.name}' …")
+    shape = (channels, image_size, image_size)
+
+    def chunks(start=0):
+        left = dict.fromkeys(large)  # an archive may hold a name twice
+        once = (member for member in again() if left.pop(member[0], "") is None)
+        return _decode(itertools.islice(once, start, None), picked, shape, skipped, workers)
+
+    return Reading((len(large), *shape), picked.classes, chunks, skipped, picked.attributes)
+
+
+def none_readable(where: object, skipped: Mapping[str, str]) -> str:
+    """The sentence about a folder or an archive without a single readable picture."""
+    example = "".join(f", nor is '{name}' ({why})" for name, why in list(skipped.items())[:1])
+    return f"There are no images in '{where}' that can be read (looked for {' '.join(PICTURES)}){example}."
+
+
+def read_headers(found: Members) -> dict[str, tuple[int, int, bool] | str]:
+    """(width, height, is grey) of every picture by its name, or why it is unreadable."""
+    grey, headers = ("1", "L", "LA", "I", "F"), {}
+    with warnings.catch_warnings(), bar(None, "looking at", " images") as progress:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for name, opener in found:
+            headers[name] = _try(lambda i: (*i.size, i.mode in grey or i.mode[:2] == "I;"), opener)
+            progress.update()
+    return headers
+
+
+def _try(function: Callable, opener: Opener):
+    """``function`` of the picture in a file; or, as text, why it cannot be read."""
+    if isinstance(opener, str):
+        return opener
+    start = b"?"
+    try:
+        with opener() as file:
+            start = file.read(512)
+            with Image.open(file) as image:
+                return function(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return f"more than {Image.MAX_IMAGE_PIXELS / 1e6:,.0f} million pixels"
+    except Exception:  # PIL raises almost anything: OSError, SyntaxError, struct.error, …
+        return "a web page" if looks_like_html(start) else "damaged" if start else "empty"
+
+
+def _decode(found: Members, picked: Picked, shape: tuple[int, int, int], skipped: dict[str, str], workers: int):
     """Chunks of pixels with what is known of them."""
     read = functools.partial(_try, lambda image: square(image, shape[1], shape[0]))
     with ThreadPoolExecutor(workers) as pool:  # PIL lets other threads work while it decodes
         side_by_side = pool.map if workers > 1 else map  # handing a small picture over takes as long as to decode it
-        while some := list(itertools.islice(files, CHUNK)):
-            found = dict(zip((name for name, _ in some), side_by_side(read, (file for _, file in some)), strict=True))
-            skipped |= {name: why for name, why in found.items() if isinstance(why, str)}
-            known = [picked.known[name] for name in found if name not in skipped]
-            pixels = [pixels for pixels in found.values() if not isinstance(pixels, str)]
-            pixels = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
-            if picked.attributes:
-                yield pixels, np.array(known, np.float32).reshape(len(known), len(picked.attributes))
-            else:
-                yield pixels, np.array(known, np.int64) if picked.classes else None
+        while some := list(itertools.islice(found, CHUNK)):
+            names, openers = zip(*some, strict=True)
+            pixels = dict(zip(names, side_by_side(read, openers), strict=True))
+            skipped |= {name: pixels.pop(name) for name in names if isinstance(pixels[name], str)}
+            if pixels:
+                yield np.stack([*pixels.values()]), picked.of(pixels)
 
 
 def square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
@@ -330,9 +307,5 @@ def square(image: Image.Image, image_size: int, channels: int) -> np.ndarray:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
-    if side == image_size:
-        image = image.crop(box)
-    else:
-        image = image.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box)
-    pixels = np.asarray(image)
+    pixels = np.asarray(image.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box))
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

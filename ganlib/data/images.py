@@ -25,10 +25,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def as_uint8(images) -> Tensor:
-    """Any images [N, C, H, W] as uint8 on the CPU: an ImageSet, or a tensor or array, uint8 or float in [-1, 1].
-
-    Another shape or type, no image at all, NaN and floats out of range are refused.
-    """
+    """Any images [N, C, H, W] as uint8 on the CPU: an ImageSet, or a tensor or array, uint8 or float in [-1, 1]."""
     images = getattr(images, "pixels", images)
     if not isinstance(images, Tensor):
         images = np.require(images, requirements=["C", "W"])  # torch takes no array that is mirrored or read-only
@@ -42,9 +39,7 @@ def as_uint8(images) -> Tensor:
     low, high = (end.item() for end in images.aminmax())
     if not math.isfinite(high - low):
         bad = (~images.isfinite()).flatten(1).any(1).nonzero()[0].item()
-        raise ValueError(
-            f"Image {bad} holds NaN or infinite values: leave it out; a network that made it has diverged."
-        )
+        raise ValueError(f"Image {bad} holds NaN or infinite values: the network that made it has diverged.")
     if low < -1.001 or high > 1.001:  # bfloat16 and resizing overshoot by a hair
         why = f"The images run from {low:.2f} to {high:.2f}, but floats must lie in [-1, 1]"
         raise ValueError(f"{why}: end the generator in tanh, or normalise pixels with x / 127.5 - 1.")
@@ -144,9 +139,7 @@ class Batches:
         """Batches of an ImageSet, or of a bare uint8 tensor [N, C, H, W], from the first epoch on."""
         pixels, self.flip = (images.pixels, images.flip) if isinstance(images, ImageSet) else (images, False)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
-            raise ValueError(
-                f"Batches takes uint8 [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}; use as_uint8."
-            )
+            raise ValueError(f"Images are uint8 [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}; use as_uint8.")
         if not 1 <= batch_size <= len(pixels):
             raise ValueError(f"batch_size is {batch_size}, but must be 1 to {len(pixels)}, the number of images.")
         self.device = torch.device(device)
@@ -184,8 +177,8 @@ class Batches:
 
     def state_dict(self) -> dict[str, int]:
         """The position (``epoch``, ``index``) and its units: ``seed``, ``batch_size``, ``n_images``."""
-        units = {"seed": self.seed, "batch_size": self.batch_size, "n_images": len(self.pixels)}
-        return {"epoch": self.epoch, "index": self.index, **units}
+        position = {"epoch": self.epoch, "index": self.index}
+        return position | {"seed": self.seed, "batch_size": self.batch_size, "n_images": len(self.pixels)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a position: the batches that follow are those that followed when it was saved."""

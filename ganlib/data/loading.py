@@ -7,13 +7,15 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ganlib._runtime import device as runtime
 from ganlib.data import cache
-from ganlib.data.folders import ARCHIVES, Source, is_archive, none_readable, open_pictures, stamp
+from ganlib.data.folders import ARCHIVES, Source, none_readable, open_pictures, stamp
 from ganlib.data.images import ImageSet
 from ganlib.data.sets import SETS, faces
 from ganlib.data.shapes import SHAPES, draw_shapes
@@ -41,7 +43,7 @@ def load(
     """Load a dataset by its name, or any folder or archive of pictures by its path.
 
     A copy is looked for in ``root``, ``GANLIB_DATA``, the checkout's ``data/`` and ``~/.cache/ganlib``; then come
-    what was prepared earlier, the download and a stand-in. The ``source`` of the images says what was found.
+    what was prepared earlier, the download and a stand-in. ``source`` of the images says what was found.
 
     Args:
         name: ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"celeba"``; ``"lfw"``, ``"lsun"``, ``"imagenet"``
@@ -94,8 +96,12 @@ def _named(key: str, split: str, image_size, channels, classes, root, download: 
     dataset = SETS[key]
     size, channels = image_size or dataset.size, channels or dataset.channels
     name = key if classes is None else f"{key}-{'+'.join(sorted(classes))}"
-    about = {"key": key, "title": dataset.title, "unit": dataset.unit, "note": dataset.note(size)}
-    prepare = functools.partial(_prepare, name, split, size, channels, **about)
+
+    made_of = f" · made of {dataset.size}×{dataset.size}" if dataset.of_one_size and size != dataset.size else ""
+
+    def prepare(source):
+        source = replace(source, where=source.where + made_of)
+        return _prepare(name, split, size, channels, source, key, dataset.title)
 
     for source in dataset.copies(split, root, classes):
         try:
@@ -113,11 +119,9 @@ def _named(key: str, split: str, image_size, channels, classes, root, download: 
     if dataset.stand_in is None:
         raise FileNotFoundError(f"{dataset.title} is not on this machine. {dataset.missing}")
     source = dataset.stand_in(split)
-    if source.unit:
-        log.warning(
-            f"{dataset.title} is not on this machine. What you get are {source.unit}: good for trying things out, and "
-            f"no score on them means anything. {dataset.missing}"
-        )
+    if source.unit != dataset.unit:
+        why = f"What you get are {source.unit}, to try things out: no score on them means anything."
+        log.warning(f"{dataset.title} is not on this machine. {why} {dataset.missing}")
     return prepare(source)
 
 
@@ -128,14 +132,14 @@ def _from_path(path: Path, split: str, image_size, channels, workers: int) -> Im
     source = Source(f"{'archive' if path.is_file() else 'folder'} {name}", stamp(path), opener)
     # Two folders of one name must not share what is kept.
     place = hashlib.sha256(str(path.absolute()).encode(errors="replace")).hexdigest()[:12]
-    return _prepare(f"{title}-{place}", split, image_size, channels, source, title, unit="images")
+    return _prepare(f"{title}-{place}", split, image_size, channels, source, title)
 
 
 def _entry(name: str, split: str, image_size: int | None, channels: int | None) -> Path:
     return runtime.cache_dir() / f"{name}-{split}-{image_size or 'auto'}-{channels or 'auto'}"
 
 
-def _prepare(name: str, split: str, size, channels, source: Source, key: str, title="", unit="", note="") -> ImageSet:
+def _prepare(name: str, split: str, size, channels, source: Source, key: str, title: str = "") -> ImageSet:
     """The images of a source, from the cache; what is not there yet is put there."""
     entry = _entry(name, split, size, channels)
     if kept := cache.restore(entry, source.stamp):
@@ -145,20 +149,18 @@ def _prepare(name: str, split: str, size, channels, source: Source, key: str, ti
     def about(n):
         if n == 0:
             raise ValueError(none_readable(source.where, reading.skipped))
-        parts = [title or key, f"{n:,} {'' if split == 'train' else split + ' '}{source.unit or unit}"]
+        line = [title or key, f"{n:,} {'' if split == 'train' else split + ' '}{source.unit}", source.where]
         if reading.skipped:
-            few = ", ".join(list(reading.skipped)[:3]) + (", …" if len(reading.skipped) > 3 else "")
-            parts.append(f"{len(reading.skipped)} skipped as unreadable: {few}")
-        line = " · ".join([*parts, source.where]) + note
+            few = ", ".join(list(reading.skipped)[:3]) + ", …" * (len(reading.skipped) > 3)
+            line.insert(2, f"{len(reading.skipped)} skipped as unreadable: {few}")
         lists = {name: list(getattr(reading, name)) for name in ("classes", "attributes", "skipped")}
-        return {"stamp": source.stamp, "real": source.real, "source": line, **lists}
+        return {"stamp": source.stamp, "real": source.real, "source": " · ".join(line), **lists}
 
     with contextlib.suppress(OSError, NotImplementedError):  # no room, no right to write, no locks
         cache.keep(entry, source.stamp, reading, about)
-    kept = cache.restore(entry, source.stamp)
-    if kept is None:
-        reading = source.open(size, channels)
-        pixels, known = cache.gather(reading)
+    if not (kept := cache.restore(entry, source.stamp)):
+        pixels, known = zip(*reading.chunks(), strict=True)
+        pixels, known = np.concatenate(pixels), None if known[0] is None else np.concatenate(known)
         kept = pixels, known, about(len(pixels))
     if reading.skipped:
         few = ", ".join(f"{name} ({why})" for name, why in list(reading.skipped.items())[:10])
@@ -176,11 +178,11 @@ def _image_set(name: str, split: str, pixels, known, about: dict) -> ImageSet:
 def known_name(name: str | os.PathLike) -> str | None:
     """The name as the table has it, None for a path, ValueError if it is neither."""
     names, text = [*SETS, *GENERATED, "folder"], os.fspath(name)
-    plain = {n.replace("-", ""): n for n in names}
-    if (key := text.lower().replace("-", "").replace("_", "")) in plain:
-        return plain[key]
-    looks_like_path = any(s in text for s in "/\\~") or is_archive(Path(text))
-    if not isinstance(name, str) or looks_like_path or any(p.exists() for p in _places(text)):
+    for known in names:
+        if known.replace("-", "") == text.lower().replace("-", "").replace("_", ""):
+            return known
+    looks_like_path = any(s in text for s in "/\\~") or text.lower().endswith(ARCHIVES)
+    if not isinstance(name, str) or looks_like_path or any(place.exists() for place in _places(text)):
         return None
     hint = "".join(f" Did you mean '{near}'?" for near in difflib.get_close_matches(text.lower(), names, 1))
     raise ValueError(f"There is no dataset '{name}': give a path, or one of {', '.join(names)}.{hint}")
@@ -197,7 +199,7 @@ def find_path(name: str | os.PathLike, key: str | None, root: str | os.PathLike 
         if root is None:
             raise ValueError('load("folder") needs root=, the path of a folder or archive of images.')
         name, root = root, None
-    if found := next((p for p in _places(name, root) if p.exists()), None):
+    places = _places(name, root)
+    if found := next((place for place in places if place.exists()), None):
         return found
-    roots = ", ".join(f"'{base}'" for base in runtime.data_roots(root))
-    raise FileNotFoundError(f"There is no folder or archive '{name}' in '{Path.cwd()}' or in {roots}; check the path.")
+    raise FileNotFoundError(f"There is no folder or archive {' or '.join(map(repr, map(str, places)))}.")

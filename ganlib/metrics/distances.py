@@ -1,7 +1,4 @@
-"""From features to numbers; the arithmetic is torch-fidelity's where it has it, imported when a number is asked for.
-
-That import takes half a second, for which training would have to wait, so the Fréchet distance does without.
-"""
+"""From features to numbers; most are torch-fidelity's, whose import takes half a second and waits for the first use."""
 
 from typing import NamedTuple
 

@@ -1,28 +1,33 @@
-"""From images to features: samples in batches, and what a network makes of them.
-
-A *feature net* is any callable from uint8 images [B, C, H, W] to features [B, D], or to features and logits [B, K]. It
-may have a ``name``, for the names of scores, an ``image_shape`` (C, H, W), and a ``resizer`` of its own.
-"""
+"""From images to features: samples and reals in batches, and what a network makes of them."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import copy
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ganlib._runtime.device import eval_mode
+from ganlib._runtime import device as runtime
+from ganlib._runtime import durable
 from ganlib._runtime.randomness import GIVEN_STREAM, global_generators_kept, rng
 from ganlib.data.images import ImageSet, as_uint8
-from ganlib.metrics.distances import Statistics, check_features
+from ganlib.metrics.distances import Statistics, check_features, feature_statistics
 
+# From uint8 images [B, C, H, W] to features [B, D], or to these and logits [B, K]. It may have a name, an image_shape
+# (C, H, W), and a resizer of its own.
 FeatureNet = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 Given = Tensor | ImageSet
 Images = Callable | Given  # a generator counts as the images it draws
 
 BATCH = 100  # the fastest on a CPU, whose caches hold it
 KEEP = 10_000  # features kept of a set, and reals that a score compares with
+FLOOR_SPLITS = 8  # one split of the reals gives a floor that is off by up to half
+_unwritten = {}  # features by key that could not be written to the cache folder
 
 
 class Features(NamedTuple):
@@ -59,8 +64,7 @@ def extract_batch(net: FeatureNet, images: Tensor, resizer: str = "none") -> tup
 
 def extract(net: FeatureNet, images: Tensor | Iterable[Tensor], resizer: str = "none") -> Features:
     """What ``net`` sees in uint8 images [N, C, H, W], or in batches of such: memory does not grow with their number."""
-    features, logits = [], []
-    n, mean, scatter = 0, 0, 0
+    features, logits, n, mean, scatter = [], [], 0, 0, 0
     for batch in images.split(BATCH) if isinstance(images, Tensor) else images:
         some, some_logits = extract_batch(net, batch, resizer)
         if n < KEEP:
@@ -94,31 +98,19 @@ def fake_batches(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> It
         return
     if not isinstance(getattr(fakes, "z_dim", None), int):
         raise ValueError("The generator has no whole number 'z_dim', so no z can be drawn; set it.")
-    where, g = torch.device("cpu"), rng(seed)
+    g, where = rng(seed), torch.device("cpu")
     if isinstance(fakes, nn.Module):
         where = next((p.device for p in fakes.parameters()), where)
+        if mode == "train":  # which moves BatchNorm's running statistics: a copy's
+            fakes = copy.deepcopy(fakes).train()
     for start in range(0, n, BATCH):
         # Full batches: BatchNorm in train mode sees a hundred each time, and the first m of n are always the same.
         z = torch.randn(BATCH, fakes.z_dim, generator=g)
-        with _in_mode(fakes, mode, seed + start, where):
+        how = runtime.eval_mode(fakes) if isinstance(fakes, nn.Module) and mode == "eval" else torch.no_grad()
+        with global_generators_kept(where), how:
+            torch.manual_seed(seed + start)
             images = fakes(z.to(where))
         yield as_uint8(images[: n - start])
-
-
-@contextlib.contextmanager
-def _in_mode(generator: Callable, mode: str, seed: int, where: torch.device):
-    """A generator without gradients and with its own noise, drawn from ``seed``; nothing is changed afterwards."""
-    is_net, before = isinstance(generator, nn.Module), []
-    with global_generators_kept(where), eval_mode(generator) if is_net else torch.no_grad():
-        torch.manual_seed(seed)
-        if is_net and mode == "train":  # moves BatchNorm's running statistics
-            before = [(buffer, buffer.clone()) for buffer in generator.buffers()]
-            generator.train()
-        try:
-            yield
-        finally:
-            for buffer, old in before:
-                buffer.copy_(old)
 
 
 def generate(generator: Images, n: int, seed: int = 0, mode: str = "eval") -> Tensor:
@@ -126,6 +118,81 @@ def generate(generator: Images, n: int, seed: int = 0, mode: str = "eval") -> Te
     return torch.cat(list(fake_batches(generator, n, seed, mode)))
 
 
-def available(fakes: Images, n: int) -> int:
-    """``n``, or how many images there are if they are fewer."""
-    return min(n, len(fakes)) if isinstance(fakes, Given) else n
+def seen(fakes: Images, real: Given, net: FeatureNet, n: int, seed: int, mode="eval", resizer="none"):
+    """What a net sees in the fakes, Features, and what that is compared with, a Reference."""
+    found, reals = extract(net, fake_batches(fakes, n, seed, mode), resizer), as_uint8(real)
+    if (n := found.statistics.n) < 2 or len(reals) < 4:
+        raise ValueError(f"A score needs 2 samples and 4 reals or more, not {n} and {len(reals)}.")
+    return found, reference_for(net, reals, n, seed, resizer)
+
+
+class Reference(NamedTuple):
+    """What a net saw in 10,000 reals at most and, if there are more, in others for the floor."""
+
+    real: Features
+    others: Sequence[Features]  # one or none
+    key: str | None  # a hash of the images and the net; None if the net cannot be hashed
+    is_split: bool  # fewer others than fakes: the floor splits all the reals there are
+    n_floor: tuple[int, int]  # how many reals the floor compares, in the fakes' place and in the reals'
+
+    def pairs(self, seed: int) -> Iterator[Sequence[Features]]:
+        """Real against real, in the reals' place and in the fakes': one pair, or 8 random splits."""
+        if not self.is_split:
+            yield self.real, *self.others
+            return
+        m, g, sides = self.n_floor[0], rng(seed), (self.real, *self.others)
+        features = torch.cat([side.features for side in sides])
+        logits = None if self.real.logits is None else torch.cat([side.logits for side in sides])
+        for _ in range(FLOOR_SPLITS):
+            order = torch.randperm(len(features), generator=g)
+            yield [
+                Features(features[rows], logits if logits is None else logits[rows], feature_statistics(features[rows]))
+                for rows in (order[m:], order[:m])
+            ]
+
+
+def reference_for(net: FeatureNet, reals: Tensor, n: int, seed: int = 0, resizer: str = "none") -> Reference:
+    """The reference for ``n`` fakes, drawn at random from uint8 reals [N, C, H, W]."""
+    order = torch.randperm(len(reals), generator=rng(seed))
+    is_split = len(order) < KEEP + n
+    total = min(len(order), 2 * KEEP if is_split else KEEP + n)
+    rows = [some for some in (order[:KEEP], order[KEEP:total]) if len(some)]
+    (real, *others), keys = zip(*(cached_features(net, reals, some, resizer) for some in rows), strict=True)
+    m = min(n, total // 2) if is_split else n
+    return Reference(real, others, None if None in keys else "-".join(keys), is_split, (m, total - m))
+
+
+def cached_features(net: FeatureNet, pixels: Tensor, rows: Tensor, resizer: str) -> tuple[Features, str | None]:
+    """What ``net`` sees in some of the images, and the key under which the cache folder keeps it.
+
+    A damaged file is computed again; where the folder cannot be written, this process keeps the features in memory.
+    """
+
+    def batches() -> Iterator[Tensor]:
+        return (pixels[some] for some in rows.split(BATCH))
+
+    if not isinstance(net, nn.Module):  # a function may change without a sign
+        return extract(net, batches(), resizer), None
+    # By content, not by object: neither a copy nor a tensor written to in place can fool it. Nor can a net whose
+    # code or settings changed while its weights did not: what it sees in the first images is a part of the key.
+    glimpse = [tensor for tensor in extract_batch(net, pixels[rows[:2]], resizer) if tensor is not None]
+    named = f"{getattr(net, 'name', 'custom')} {net} {resizer} {list(pixels.shape[1:])} {len(rows)}"
+    seen = hashlib.sha256(named.encode())
+    for tensor in itertools.chain(net.state_dict().values(), glimpse, batches()):
+        seen.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    if (key := seen.hexdigest()) in _unwritten:
+        return _unwritten[key], key
+    path = runtime.cache_dir() / "scores" / key
+    with contextlib.suppress(OSError):  # it is not there
+        content = path.read_bytes()
+        if content[:32] == hashlib.sha256(content[32:]).digest():
+            kept = load(content[32:])
+            return Features(kept["x"], kept.get("logits"), Statistics(kept["mean"], kept["cov"], len(rows))), key
+    x, logits, (mean, cov, _) = found = extract(net, batches(), resizer)
+    content = save({"x": x, "mean": mean, "cov": cov} | ({} if logits is None else {"logits": logits}))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write(path, hashlib.sha256(content).digest() + content)
+    except OSError:  # no room, or no right to write
+        _unwritten[key] = found
+    return found, key

@@ -1,35 +1,34 @@
 """Does a generator repeat its training images, or itself? Nearest neighbours, judged by those of held-out reals."""
 
 from collections import namedtuple
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ganlib._runtime.randomness import rng
-from ganlib.data.images import ImageSet, as_uint8
-from ganlib.metrics.features import BATCH, KEEP, FeatureNet, Images, available, extract_batch, generate
-from ganlib.metrics.scores import how_drawn, in_short, protocol, split_of
-
-QUANTILE = 0.01  # *very near*: nearer than all but this share of the held-out reals
+from ganlib.data.images import as_uint8
+from ganlib.metrics.distances import CHUNK
+from ganlib.metrics.features import BATCH, KEEP, FeatureNet, Given, Images, extract_batch, generate
+from ganlib.metrics.scores import how_drawn, in_short, protocol
 
 Neighbours = namedtuple("Neighbours", "index distance")  # of the nearest image to each of n: int64 [n], float32 [n]
-Nearest = namedtuple("Nearest", "features pixels")  # neighbours by the net's features, and by RMS of the grey levels
+Views = namedtuple("Views", "features pixels")  # images or neighbours, by a net's features and by RMS of grey levels
 
 
 @dataclass(frozen=True)
 class Memorisation:
     """How near samples lie to the training images and to each other; prints as one line.
 
-    A *near-copy* lies nearer to a training image than 99% of the held-out reals do, by features and by pixels alike, or
-    equals one; ``near_copies`` has their indices, the nearest first, ``value`` their share. A *duplicate* lies so near
-    to another sample, by the measure of the held-out reals among themselves. The floors are the held-out reals' shares.
+    A *near-copy* lies nearer to a training image than 99% of the held-out reals do, by features and by pixels alike (a
+    blurred sample is near to everything by pixels, a typical one by features), or equals one; ``near_copies`` has their
+    indices, the nearest first, ``value`` their share. A *duplicate* lies so near to another sample, by the measure of
+    the held-out reals among themselves. The floors are the held-out reals' shares.
     """
 
     samples: Tensor  # uint8 [n, C, H, W]
-    to_train: Nearest
-    real_to_train: Nearest
+    to_train: Views
+    real_to_train: Views
     near_copies: Tensor
     value: float
     floor: float
@@ -56,78 +55,55 @@ class Memorisation:
 
 
 def memorisation(
-    fakes: Images,
-    train: Tensor | ImageSet,
-    net: FeatureNet,
-    n: int = 1000,
-    seed: int = 0,
-    *,
-    held_out: Tensor | ImageSet | None = None,
-    mode: str = "eval",
-    resizer: str = "none",
+    fakes: Images, train: Given, net: FeatureNet, n=1000, seed=0, *, held_out: Given | None = None, resizer="none"
 ) -> Memorisation:
     """Look for copies of training images, uint8 [N, C, H, W], among ``n`` fakes, and for copies among the fakes.
 
-    ``held_out`` are reals that the generator never saw; None takes training images, each without itself. A blurred
-    sample lies near to everything by pixels, and a typical one by features; hence both. Compare Meehan et al. 2020,
-    arXiv:2004.05675: who copies lies nearer to the training images than other reals do.
+    ``held_out`` are reals that the generator never saw; None takes training images, each without itself. Copies lie
+    nearer to the training images than other reals do (Meehan et al. 2020, arXiv:2004.05675).
     """
     base = as_uint8(train)
     reals = base if held_out is None else as_uint8(held_out)
-    n = min(available(fakes, n), len(reals))
+    n = min(n, len(reals), len(fakes) if isinstance(fakes, Given) else n)
     if not 4 <= n <= KEEP:
         raise ValueError(f"Looking for copies takes 4 to {KEEP:,} samples, and as many reals, not {n}.")
-    samples = generate(fakes, n, seed, mode)
+    samples = generate(fakes, n, seed)
     rows = torch.randperm(len(reals), generator=rng(seed))[:n]
-    reals = reals[rows]
-    if len(sizes := {str(list(images.shape[1:])) for images in (samples, reals, base)}) > 1:
+    every = (samples, reals[rows], base)
+    if len(sizes := {str(list(images.shape[1:])) for images in every}) > 1:
         raise ValueError(f"The images are of different sizes, {' and '.join(sorted(sizes))}; load or make them alike.")
-    # One search for both: the training images pass through the net once.
-    own = torch.cat([torch.full((n,), -1), rows if held_out is None else torch.full((n,), -1)])
-    both = _nearest_images(net, resizer, torch.cat([samples, reals]), base, own)
-    halves = [[Neighbours(*(values.split(n)[k] for values in found)) for found in both] for k in (0, 1)]
-    to_train, real_to_train = (Nearest(*half) for half in halves)
-    among = [_nearest_images(net, resizer, part, part, torch.arange(n)) for part in (samples, reals)]
+    seen = [torch.cat([extract_batch(net, some, resizer)[0] for some in images.split(BATCH)]) for images in every]
+    mine, real, known = map(Views, seen, every)
+    to_train, real_to_train = _nearest(mine, known), _nearest(real, known, rows if held_out is None else None)
     near_copies, floor = _very_near(to_train, real_to_train)
-    duplicates, duplicates_floor = _very_near(*among)
+    duplicates, duplicates_floor = _very_near(*(_nearest(part, part, torch.arange(n)) for part in (mine, real)))
     shares = (len(near_copies) / n, floor, len(duplicates) / n, duplicates_floor)
-    about = protocol(fakes, train, net, mode, resizer, seed) | {"n_fake": n}
-    about["held_out"] = "other training" if held_out is None else split_of(held_out)
+    about = protocol(fakes, train, net, "eval", resizer, seed) | {"n_fake": n, "held_out": "other training"}
+    if held_out is not None:
+        about["held_out"] = protocol(fakes, held_out, net, "eval", resizer, seed)["split"]
     return Memorisation(samples, to_train, real_to_train, near_copies, *shares, about)
 
 
-def _nearest(queries: Tensor, batches: Iterable[Tensor], own: Tensor) -> Neighbours:
-    """The row nearest to each query [Q, D]; ``own`` [Q] is the row of the query itself, which does not count, or -1."""
-    index, best, start, nearest = (
-        torch.zeros_like(own),
-        torch.full((len(own),), torch.inf),
-        0,
-        torch.zeros_like(queries),
-    )
-    for batch in batches:
-        gaps = torch.cdist(queries, batch)
-        here = ((own >= start) & (own < start + len(batch))).nonzero().flatten()
-        gaps[here, own[here] - start] = torch.inf
-        gap, row = gaps.min(1)
-        better = gap < best
-        best[better], index[better], nearest[better] = gap[better], row[better] + start, batch[row[better]]
-        start += len(batch)
-    return Neighbours(index, (queries - nearest).square().sum(1).sqrt())  # cdist leaves a copy at a little more than 0
+def _nearest(queries: Views, base: Views, own: Tensor | None = None) -> Views:
+    """What is nearest to each query; ``own`` are the rows of the queries themselves, which do not count."""
+    found = []
+    for mine, others in zip(queries, base, strict=True):
+        x, index, best = mine.flatten(1).float(), torch.zeros(len(mine)).long(), torch.full((len(mine),), torch.inf)
+        for start in range(0, len(others), CHUNK):
+            gaps = torch.cdist(x, others[start : start + CHUNK].flatten(1).float())
+            if own is not None:
+                gaps[own[:, None] == torch.arange(start, start + gaps.shape[1])] = torch.inf
+            gap, row = gaps.min(1)
+            index, best = torch.where(gap < best, row + start, index), gap.minimum(best)
+        # Again, since cdist leaves a copy at a little more than 0.
+        distance = (x - others[index].flatten(1).float()).square().sum(1).sqrt()
+        found.append(Neighbours(index, distance / (1 if others.is_floating_point() else x.shape[1] ** 0.5)))
+    return Views(*found)
 
 
-def _nearest_images(net: FeatureNet, resizer: str, queries: Tensor, base: Tensor, own: Tensor) -> Nearest:
-    def seen(images: Tensor) -> Iterable[Tensor]:
-        return (extract_batch(net, batch, resizer)[0] for batch in images.split(BATCH))
-
-    def scaled(images: Tensor) -> Iterable[Tensor]:
-        return (batch.flatten(1).float() / batch[0].numel() ** 0.5 for batch in images.split(10 * BATCH))
-
-    return Nearest(*(_nearest(torch.cat(list(by(queries))), by(base), own) for by in (seen, scaled)))
-
-
-def _very_near(mine: Nearest, real: Nearest) -> tuple[Tensor, float]:
+def _very_near(mine: Views, real: Views) -> tuple[Tensor, float]:
     """Which of mine are very near, the nearest first, and the share of the reals that are."""
-    f, p = (found.distance.quantile(QUANTILE) for found in real)
+    f, p = (found.distance.quantile(0.01) for found in real)
     mine_are, real_are = (
         (near.features.distance <= f) & (near.pixels.distance <= p) | (near.pixels.distance == 0)
         for near in (mine, real)

@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from torch import Tensor
+import numpy as np
+import torch
 
-from ganlib.data.images import ImageSet, as_uint8
-from ganlib.metrics.distances import frechet_distance
-from ganlib.metrics.features import FeatureNet, Given, Images, available, extract, fake_batches
+from ganlib._runtime.randomness import rng
+from ganlib.data.images import ImageSet
+from ganlib.metrics import distances, features
+from ganlib.metrics.features import FeatureNet, Features, Given, Images, Reference
 from ganlib.metrics.nets import digit_net, share_sure
-from ganlib.metrics.reference import METRICS, floors, reference_for, values_of
 
-COVERED = 0.01  # a class is covered if at least this share of the samples falls in it
+METRICS = ("fd", "kid", "is", "precision", "recall", "density", "coverage")
+PLACES, MODES = torch.tensor([100, 10, 1]), 1000  # a stack of digits is of the mode 100 red + 10 green + blue
+_floors = {}  # what was computed before
 
 
 class Numbers(dict):
@@ -38,7 +41,6 @@ class Score:
 
     @property
     def label(self) -> str:
-        """Its name in print: ``FID`` with Inception features, ``FD`` with any others."""
         fd = "FID" if self.protocol["features"] == "inception" else "FD"
         return {"fd": fd, "kid": "KID", "is": "IS"}.get(self.metric, self.metric)
 
@@ -56,40 +58,25 @@ class Score:
         )
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(dict[str, Score]):
     """The scores of one set of fakes, by metric: ``report["fd"].value``; prints one line a metric."""
 
-    scores: dict[str, Score]
-
-    def __getitem__(self, metric: str) -> Score:
-        return self.scores[metric]
-
     def __str__(self) -> str:
-        return "\n".join(str(score) for score in self.scores.values())
+        return "\n".join(map(str, self.values()))
 
     def numbers(self) -> Numbers:
         """The values by name, in the order asked for; the first decides, a distance by the lowest."""
-        first = next(iter(self.scores.values()))
+        first = next(iter(self.values()))
         way = "lowest" if first.metric in ("fd", "kid") else "highest"
-        return Numbers({score.name: score.value for score in self.scores.values()}, (first.name, way))
+        return Numbers({one.name: one.value for one in self.values()}, (first.name, way))
 
     def to_dict(self) -> dict[str, dict]:
         """Everything by name, ready for JSON."""
-        every = self.scores.values()
-        return {one.name: {"value": one.value, "floor": one.floor, "error": one.error} | one.protocol for one in every}
+        return {s.name: {"value": s.value, "floor": s.floor, "error": s.error} | s.protocol for s in self.values()}
 
 
 def score(
-    fakes: Images,
-    real: Tensor | ImageSet,
-    net: FeatureNet,
-    n: int = 10_000,
-    seed: int = 0,
-    *,
-    mode: str = "eval",
-    resizer: str = "none",
-    metrics: Sequence[str] = METRICS,
+    fakes: Images, real: Given, net: FeatureNet, n=10_000, seed=0, *, mode="eval", resizer="none", metrics=METRICS
 ) -> Report:
     """Judge ``n`` fakes, a generator's or given images, by what a net sees in them and in reals [N, C, H, W].
 
@@ -99,18 +86,15 @@ def score(
     """
     if wrong := [metric for metric in metrics if metric not in METRICS]:
         raise ValueError(f"There is no metric '{wrong[0]}'; there are: {', '.join(METRICS)}.")
-    found, reference = _seen(fakes, real, net, n, seed, mode, resizer)
+    found, reference = features.seen(fakes, real, net, n, seed, mode, resizer)
     values, floor = values_of(reference.real, found, metrics, seed), floors(reference, metrics, seed)
     about = protocol(fakes, real, net, mode, resizer, seed) | {"n_real": reference.real.statistics.n}
-    (m, others), kept = reference.n_floor, len(found.features)
-    of_all = about | {"n_fake": found.statistics.n, "n_floor": [m, others]}
-    of_kept = about | {"n_fake": kept, "n_floor": [min(m, kept), others]}  # all but the Fréchet distance need features
-
-    def one(metric: str) -> Score:
-        error = values.get(f"{metric}_error")
-        return Score(metric, values[metric], floor[metric], error, of_all if metric == "fd" else of_kept)
-
-    return Report({metric: one(metric) for metric in metrics})
+    (m, others), report = reference.n_floor, Report()
+    for metric in metrics:  # the Fréchet distance is of all samples, the rest of those whose features are kept
+        n_fake = found.statistics.n if metric == "fd" else len(found.features)
+        how = about | {"n_fake": n_fake, "n_floor": [min(m, n_fake), others]}
+        report[metric] = Score(metric, values[metric], floor[metric], values.get(f"{metric}_error"), how)
+    return report
 
 
 @dataclass(frozen=True)
@@ -137,7 +121,7 @@ class DigitScore:
 
     @property
     def name(self) -> str:
-        """The name of ``fd`` with its protocol: ``fd_digitnet_5k`` for 5,000 samples."""
+        """Of ``fd``, with its protocol: ``fd_digitnet_5k`` for 5,000 samples."""
         return f"fd_{self.features}_{in_short(self.n_fake)}"
 
     def __str__(self) -> str:
@@ -159,41 +143,113 @@ class DigitScore:
         return {self.name: rest.pop("fd"), f"{self.name}_floor": rest.pop("fd_floor")} | rest
 
 
-def score_digits(fakes: Images, real: Tensor | ImageSet, n: int = 5000, seed: int = 0) -> DigitScore:
+def score_digits(fakes: Images, real: Given, n: int = 5000, seed: int = 0) -> DigitScore:
     """Judge ``n`` generated digits [N, 1, 28, 28] by the features and the confidence of the digit net, on the CPU.
 
     The net learned on half of the 5,000 digits of the offline sample: with these as reals ``sure_real`` is a bit high.
     """
-    found, reference = _seen(fakes, real, digit_net(), n, seed)
+    found, reference = features.seen(fakes, real, digit_net(), n, seed)
     real = reference.real
-    fd, floor = frechet_distance(found.statistics, real.statistics), floors(reference, ("fd",), seed)["fd"]
+    fd, floor = distances.frechet_distance(found.statistics, real.statistics), floors(reference, ("fd",), seed)["fd"]
     p, p_real = found.logits.softmax(1), real.logits.softmax(1)
     histogram = tuple((p.argmax(1).bincount(minlength=10).double() / len(p)).tolist())
-    classes = (min(histogram), sum(share >= COVERED for share in histogram), histogram)
+    classes = (min(histogram), sum(share >= 0.01 for share in histogram), histogram)
     counts = (found.statistics.n, real.statistics.n, reference.n_floor)
     return DigitScore(fd, floor, share_sure(p), share_sure(p_real), *classes, *counts, seed=seed)
 
 
-def _seen(fakes, real, net, n, seed, mode="eval", resizer="none"):
-    """What a net sees in the fakes, and what that is compared with."""
-    n, reals = available(fakes, n), as_uint8(real)
-    if n < 2 or len(reals) < 4:
-        raise ValueError(f"A score needs 2 samples and 4 reals or more, not {n} and {len(reals)}.")
-    found = extract(net, fake_batches(fakes, n, seed, mode), resizer)
-    return found, reference_for(net, reals, n, seed, resizer)
+def stack(digits: ImageSet, n: int, seed: int = 0) -> ImageSet:
+    """``n`` colour pictures [n, 3, H, W] of three random digits each: red hundreds, green tens, blue ones.
+
+    They have 1,000 modes, which can be counted: Metz et al. 2016, arXiv:1611.02163, section 3.3.1.
+    """
+    if digits.channels != 1 or digits.labels is None:
+        raise ValueError(f"Stacking takes grey digits with labels, and '{digits.name}' is none such; load('mnist') is.")
+    rows, classes = torch.randint(len(digits), (n, 3), generator=rng(seed)), tuple(f"{k:03d}" for k in range(MODES))
+    pixels, labels = digits.pixels[rows].squeeze(2), (digits.labels[rows] * PLACES).sum(1)
+    source = f"{n:,} stacks of three of {digits.source}"
+    return ImageSet(pixels, labels, classes, f"stacked {digits.name}", source, split=digits.split)
 
 
-def protocol(fakes: Images, real: Tensor | ImageSet, net: FeatureNet, mode: str, resizer: str, seed: int) -> dict:
+@dataclass(frozen=True)
+class StackedScore:
+    """How many modes occur in ``n`` samples, their KL divergence from even shares (0 at best); both of even draws."""
+
+    modes: int
+    kl: float
+    modes_floor: int
+    kl_floor: float
+    n: int
+    seed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.modes:,} of {MODES:,} modes (even draws: {self.modes_floor:,}) · KL {self.kl:.2f} "
+            f"(even draws: {self.kl_floor:.2f}) · {self.n:,} samples read by the digit net · seed {self.seed}"
+        )
+
+    def numbers(self) -> Numbers:
+        """The modes, of which the most are best, and the divergence."""
+        name = f"modes_digitnet_{in_short(self.n)}"
+        return Numbers({name: self.modes, "kl": self.kl}, (name, "highest"))
+
+
+def stacked_modes(fakes: Images, n: int = 10_000, seed: int = 0) -> StackedScore:
+    """Read each channel of ``n`` fakes [n, 3, 28, 28] with the digit net and count the three-digit numbers.
+
+    As Srivastava et al. 2017, arXiv:1705.07761, count. The net reads a digit in anything, so the count flatters a
+    generator of noise; look at the samples, too.
+    """
+    read = []
+    for batch in features.fake_batches(fakes, n, seed):
+        if batch.shape[1] != 3:
+            raise ValueError(f"Stacked digits have 3 channels, but these images have {batch.shape[1]}.")
+        digits = features.extract_batch(digit_net(), batch.flatten(0, 1)[:, None])[1].argmax(1).view(-1, 3)
+        read.append((digits * PLACES).sum(1))
+    n, found = sum(map(len, read)), []
+    for modes in (torch.cat(read), torch.randint(MODES, (n,), generator=rng(seed))):
+        shares = modes.unique(return_counts=True)[1].double() / n
+        found += [len(shares), (shares * (shares * MODES).log()).sum().item()]
+    return StackedScore(*found, n, seed)
+
+
+def protocol(fakes: Images, real: Given, net: FeatureNet, mode: str, resizer: str, seed: int) -> dict:
     """What a number depends on, ready for JSON; of given images ``mode`` and ``ema`` are None."""
     mode, ema = (None, None) if isinstance(fakes, Given) else (mode, bool(getattr(fakes, "averaged", False)))
     resizer = resizer if resizer != "none" else getattr(net, "resizer", "none")
-    images = {"features": getattr(net, "name", "custom"), "n_images": len(real), "split": split_of(real)}
+    split = real.split if isinstance(real, ImageSet) else "given"
+    images = {"features": getattr(net, "name", "custom"), "n_images": len(real), "split": split}
     return images | {"resizer": resizer, "mode": mode, "ema": ema, "seed": seed}
 
 
-def split_of(images: Tensor | ImageSet) -> str:
-    """The split of an ImageSet; ``given`` for a bare tensor (whose ``split`` is a method)."""
-    return images.split if isinstance(images, ImageSet) else "given"
+def values_of(real: Features, fake: Features, metrics: Sequence[str], seed=0, subsets=distances.SUBSETS) -> dict:
+    """The numbers by metric, with "kid_error" beside "kid"."""
+    x, y, found = real.features, fake.features, {}
+    if "fd" in metrics:
+        found["fd"] = distances.frechet_distance(real.statistics, fake.statistics)
+    if "kid" in metrics:
+        found["kid"], found["kid_error"] = distances.kernel_distance(x, y, subsets, seed)
+    if "is" in metrics:
+        found["is"] = distances.inception_score(fake.logits)
+    if {"precision", "recall"} & set(metrics):
+        found["precision"], found["recall"] = distances.precision_recall(x, y)
+    if {"density", "coverage"} & set(metrics):
+        found["density"], found["coverage"] = distances.density_coverage(x, y)
+    return found
+
+
+def floors(reference: Reference, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
+    """The metrics of reals in the fakes' place: what a perfect generator would get."""
+    key = (reference.key, reference.n_floor, reference.is_split, *sorted(metrics), seed)
+    if key not in _floors or reference.key is None:
+        subsets = distances.SUBSETS // (features.FLOOR_SPLITS if reference.is_split else 1)
+        try:
+            found = [values_of(*pair, metrics, seed, subsets) for pair in reference.pairs(seed)]
+        except ValueError as error:
+            m, others = reference.n_floor
+            raise ValueError(f"There are too few reals for a floor, {m:,} v {others:,}: {error}") from error
+        _floors[key] = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return _floors[key]
 
 
 def how_drawn(protocol: dict) -> str:
@@ -205,4 +261,4 @@ def how_drawn(protocol: dict) -> str:
 
 def in_short(n: int) -> str:
     """A count in a name: ``10k`` for 10,000, ``1500`` for 1,500."""
-    return f"{n // 1000}k" if n and n % 1000 == 0 else str(n)
+    return f"{n // 1000}k" if n % 1000 == 0 else str(n)

@@ -17,10 +17,9 @@ from ganlib.data.augment import augmented
 from ganlib.data.images import ImageSet
 from ganlib.data.loading import known_name, load
 from ganlib.data.sets import SETS
-from ganlib.metrics.nets import cifar_net
-from ganlib.metrics.scores import score, score_digits
+from ganlib.metrics import cifar_net, score, score_digits
 from ganlib.runs import checkpoint
-from ganlib.runs.config import LOSSES, Config, settle
+from ganlib.runs.config import OF_STEP, Config, settle
 from ganlib.steps import GAN, STEPS
 
 UNKNOWN_LENGTH = 5000  # steps that a run is taken to have, for its pictures and scores, where only its time is known
@@ -33,15 +32,16 @@ FEWEST_REALS = 128  # half of them are the floor, and the nets have 64 features
 def load_images(config: Config, split: str = "train", download: bool = True) -> ImageSet:
     """The images that ``config`` names, with flips if it asks for them."""
     size, channels = (28, 1) if config.architecture == "pooled" else (config.image_size, config.channels)
-    how = dict(image_size=size, channels=channels, split=split, root=config.data_root, workers=config.workers)
+    how = dict(split=split, image_size=size, channels=channels, root=config.data_root, workers=config.workers)
+    whole = functools.partial(load, config.dataset, download=download, **how)
     if not config.classes:
-        images = load(config.dataset, n=config.n, download=download, **how)
+        images = whole(n=config.n)
     elif getattr(SETS.get(known_name(config.dataset)), "by_class", False):  # so large: the others are not even read
-        images = load(config.dataset, n=config.n, classes=config.classes, download=download, **how)
+        images = whole(n=config.n, classes=config.classes)
     else:
-        images = load(config.dataset, download=download, **how)
+        images = whole()
         images = images.of_class(*(c if c in images.classes or not c.isdecimal() else int(c) for c in config.classes))
-        images = images.take(config.n) if config.n is not None and config.n < len(images) else images
+        images = images.take(min(config.n, len(images))) if config.n else images
     return images.with_flips() if "flip" in config.augment else images
 
 
@@ -53,29 +53,27 @@ def fitted(config: Config, images: ImageSet) -> Config:
 def players(config: Config, fresh: bool = True) -> GAN:
     """The seeded players of a fitted config; ``fresh=False`` if their weights come from a checkpoint anyway."""
     config = settle(config)
-    size, z_dim, seeds = (config.image_size, config.channels), config.z_dim, (2 * config.seed, 2 * config.seed + 1)
-    if None in size:
-        raise ValueError("These settings leave open how large the images are; take those of build.fitted(...).")
+    size, z_dim = (config.image_size, config.channels), config.z_dim
+    g_seed, d_seed = 2 * config.seed, 2 * config.seed + 1
     if config.architecture == "pooled":
-        networks = models.pooled_generator(z_dim, seeds[0]), models.pooled_discriminator(seeds[1])
+        networks = models.pooled_generator(z_dim, g_seed), models.pooled_discriminator(d_seed)
     elif config.architecture == "linear":
-        generator = models.linear_generator(*size, config.g_width, z_dim, seed=seeds[0])
-        networks = generator, models.linear_discriminator(*size, config.d_width, seed=seeds[1])
+        generator = models.linear_generator(*size, config.g_width, z_dim, seed=g_seed)
+        networks = generator, models.linear_discriminator(*size, config.d_width, seed=d_seed)
     else:
-        how = dict(base=config.base, categories=config.categories, seed=seeds[0])
+        how = dict(base=config.base, categories=config.categories, seed=g_seed)
         generator = models.dcgan_generator(*size, config.g_width, z_dim, **how)
-        how = dict(base=config.base, norm=config.norm, depth=config.d_depth, seed=seeds[1])
+        how = dict(base=config.base, norm=config.norm, depth=config.d_depth, seed=d_seed)
         networks = generator, models.dcgan_discriminator(*size, config.d_width, **how)
     augmented(networks[1], [kind for kind in config.augment if kind != "flip"])
-    paths = (config.generator, config.discriminator) if fresh else ()
-    for network, path, name in zip(networks, paths, ("ema_generator", "discriminator"), strict=False):
-        if path:
+    given = (config.generator, "ema_generator"), (config.discriminator, "discriminator")
+    for network, (path, name) in zip(networks, given, strict=True):
+        if path and fresh:
             models.load_strict(network, _weights(Path(path), name), path)
-    pairs = zip(networks, (config.g_lr, config.d_lr), strict=True)
-    if config.betas is None:
-        optimisers = [torch.optim.RMSprop(network.parameters(), lr) for network, lr in pairs]
-    else:
-        optimisers = [torch.optim.Adam(network.parameters(), lr, config.betas) for network, lr in pairs]
+    adam = functools.partial(torch.optim.Adam, betas=config.betas)
+    kind = torch.optim.RMSprop if config.betas is None else adam
+    rates = zip(networks, (config.g_lr, config.d_lr), strict=True)
+    optimisers = [kind(network.parameters(), lr) for network, lr in rates]
     return GAN(*networks, *optimisers, z_dim, config.seed, config.ema_decay, device=config.device)
 
 
@@ -84,19 +82,19 @@ def _weights(path: Path, name: str) -> Mapping[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder '{path}' to take weights from; check the path.")
     if path.is_dir():
-        return checkpoint.read_network(path, name)
+        return checkpoint.part_of(checkpoint.newest(path)[0], name)
     if path.suffix != ".safetensors":
         return checkpoint.read_foreign(path)
     try:
         weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"'{path}' is damaged, or not a safetensors file; get it again.") from error
-    return checkpoint.read_network(path, name) if any(key.startswith(f"{name}/") for key in weights) else weights
+    return checkpoint.part_of(weights, name) or weights
 
 
 def step(config: Config) -> Callable:
     """The training step of ``config``, with its settings."""
-    own = {name: getattr(settle(config), name) for name in LOSSES[config.loss].own}
+    own = {name: value for name in OF_STEP if (value := getattr(settle(config), name)) is not None}
     return functools.partial(STEPS[config.loss], **own) if own else STEPS[config.loss]
 
 
@@ -118,10 +116,7 @@ def fit_arguments(config: Config, images: ImageSet) -> dict:
 
 
 def score_for(images: ImageSet) -> Callable[[nn.Module], Mapping[str, float]] | None:
-    """A score that suits the images: the digit net for MNIST, the CIFAR-10 net for colour, None for anything else.
-
-    Sizes other than 32×32 are resized for the latter. Sets too small to compare with get none either.
-    """
+    """A score that suits the images: the digit net for MNIST, the CIFAR-10 net for colour; None if too few, or grey."""
     if len(images) < FEWEST_REALS:
         return None
     if (images.name, images.channels, images.image_size) == ("mnist", 1, 28):

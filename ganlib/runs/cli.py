@@ -5,7 +5,6 @@ tyro makes flags and help from each command's function, whose module is imported
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
@@ -15,7 +14,7 @@ from typing import Literal
 
 import tyro
 
-from ganlib.runs.config import GROUPS, LENGTH, Config, Game, Images, Keeping, Networks, Training
+from ganlib.runs.config import GROUPS, LENGTH, Config, Game, Images, Keeping, Networks, Training, suggest
 from ganlib.runs.presets import PRESETS
 
 WRONG, FAILED, INTERRUPTED = 2, 1, 130  # exit codes: of wrong input, of a run that failed, and after Ctrl-C
@@ -28,10 +27,10 @@ COMMANDS = {
     "gif": ("ganlib.runs.pictures:gif", "make a film of a run's training"),
     "interpolate": ("ganlib.runs.pictures:interpolate", "make a film of a walk through the latent space"),
     "reconstruct": ("ganlib.runs.pictures:reconstruct", "find what each checkpoint makes of given images"),
-    "evaluate": ("ganlib.runs.evaluation:evaluate", "score a run's generator"),
+    "evaluate": ("ganlib.runs.reports:evaluate", "score a run's generator"),
     "info": ("ganlib.runs.reports:info", "tell what a run is and how it stands"),
     "compare": ("ganlib.runs.reports:compare", "compare runs: a table, and their curves"),
-    "data": ("ganlib.runs.inventory:data", "tell which datasets are here, and how to get others"),
+    "data": ("ganlib.runs.reports:data", "tell which datasets are here, and how to get others"),
 }
 
 
@@ -39,14 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; whatever is wrong is told on stderr."""
     name, *words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: ganlib COMMAND ...\n\nGenerative adversarial networks: train, look, judge.\n")
+        print("usage: ganlib COMMAND ...; 'ganlib COMMAND --help' lists what a command takes.\n")
         print("\n".join(f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()))
-        print("\n'ganlib COMMAND --help' lists what a command takes.")
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(COMMANDS)}."
-        return _complain(f"There is no command '{name}'; {hint}", WRONG)
+        return _complain(f"There is no command {suggest(name, COMMANDS)}", WRONG)
     try:
         if name == "train":
             return _train(words)

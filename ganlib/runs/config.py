@@ -7,9 +7,9 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 # The comment beside a setting is its text in `ganlib train --help`.
 
@@ -101,44 +101,31 @@ class Config(Keeping, Training, Game, Networks, Images):
     """Everything that defines a run. What is None is decided by the loss or the images."""
 
 
-class Loss(NamedTuple):
-    """The defaults of a loss."""
-
-    lr: float
-    betas: tuple[float, float] | None  # of Adam; None: RMSprop
-    norm: str
-    own: dict[str, float]  # settings that only it has
-
-
+# The defaults of each loss. Without betas it is trained with RMSprop.
+_DCGAN = dict(g_lr=2e-4, d_lr=2e-4, betas=(0.5, 0.999), norm="batch")
 LOSSES = {
-    "ns": Loss(2e-4, (0.5, 0.999), "batch", {}),
-    "ns-r1": Loss(2e-4, (0.5, 0.999), "batch", {"r1_gamma": 0.02, "r1_every": 8}),
-    "minimax": Loss(2e-4, (0.5, 0.999), "batch", {}),
-    "wgan": Loss(5e-5, None, "none", {"n_critic": 5, "clip_value": 0.01}),
-    "wgan-gp": Loss(1e-4, (0.0, 0.9), "none", {"n_critic": 5, "gp_weight": 10.0}),
-    "hinge": Loss(2e-4, (0.0, 0.9), "spectral", {}),
-    "rpgan": Loss(2e-4, (0.0, 0.9), "none", {"r1_gamma": 1.0, "r2_gamma": 1.0}),
+    "ns": _DCGAN,
+    "ns-r1": _DCGAN | dict(r1_gamma=0.02, r1_every=8),
+    "minimax": _DCGAN,
+    "wgan": dict(g_lr=5e-5, d_lr=5e-5, norm="none", n_critic=5, clip_value=0.01),
+    "wgan-gp": dict(g_lr=1e-4, d_lr=1e-4, betas=(0.0, 0.9), norm="none", n_critic=5, gp_weight=10.0),
+    "hinge": dict(g_lr=2e-4, d_lr=2e-4, betas=(0.0, 0.9), norm="spectral"),
+    "rpgan": dict(g_lr=2e-4, d_lr=2e-4, betas=(0.0, 0.9), norm="none", r1_gamma=1.0, r2_gamma=1.0),
 }
+OF_STEP = ("n_critic", "clip_value", "gp_weight", "r1_gamma", "r1_every", "r2_gamma")  # only some losses have them
 LENGTH = ("epochs", "steps", "seconds")
 PER_IMAGE = ("wgan-gp", "rpgan")  # their penalties belong to single images, which BatchNorm mixes
 OF_CONV = ("base", "norm", "categories", "d_depth")
 USELESS = {"conv": (), "linear": OF_CONV, "pooled": (*OF_CONV, "g_width", "d_width")}  # by architecture
 
-# What may change when a run is resumed without making it another run. (The images are compared by their pixels.)
-FREE = {
-    *(*LENGTH, "dataset", "data_root", "workers", "out", "resume_path", "allow_changes", "tensorboard", "dry_run"),
-    *("print_every", "snapshot_every", "score_every", "checkpoint_every", "keep_epochs"),
-}
-
 # Setting -> its least value and the value it must stay below.
 RANGES = {
     **dict.fromkeys(("n", "d_depth", "n_critic", "r1_every", "epochs", "steps", "batch_size"), (1, math.inf)),
     **dict.fromkeys(("workers", "print_every", "snapshot_every", "checkpoint_every"), (1, math.inf)),
-    **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "categories"), (0, math.inf)),
+    **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "g_lr", "d_lr"), (0, math.inf)),
     **dict.fromkeys(("z_dim", "g_width", "d_width"), (1, 2**20)),
     **{"ema_decay": (0, 1), "seed": (0, 2**30), "image_size": (8, 2**15), "base": (2, math.inf)},
 }
-ABOVE_0 = ("g_lr", "d_lr", "clip_value", "seconds")
 
 
 def changed(config: Config) -> dict:
@@ -148,45 +135,35 @@ def changed(config: Config) -> dict:
 
 def change(config: Config, given: dict) -> Config:
     """``config`` with other settings, checked; one of epochs, steps and seconds replaces all three."""
-    names = sorted(asdict(config))
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)}."
-            raise ValueError(f"There is no setting '{name}'; {hint}")
+    if unknown := given.keys() - asdict(config).keys():
+        raise ValueError(f"There is no setting {suggest(unknown.pop(), asdict(config))}")
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
     return check(replace(config, **(dict.fromkeys(LENGTH) if set(LENGTH) & given.keys() else {}) | plain))
 
 
+def suggest(name: str, names: Iterable[str]) -> str:
+    """How a sentence ends that begins with "There is no"."""
+    near = difflib.get_close_matches(name, names, 1)
+    return f"'{name}'; " + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}.")
+
+
 def settle(config: Config) -> Config:
     """``config``, checked, with everything decided that the loss decides."""
-    loss = LOSSES[check(config).loss]
-    decided = {**loss.own, "g_lr": loss.lr, "d_lr": loss.lr, "betas": loss.betas}
-    decided |= {"norm": loss.norm} if config.architecture == "conv" else {}
+    decided = LOSSES[check(config).loss] | ({} if config.architecture == "conv" else {"norm": None})
     return replace(config, **{name: value for name, value in decided.items() if getattr(config, name) is None})
-
-
-def differences(before: Config, now: Config) -> list[str]:
-    """One sentence for each setting that makes ``now`` another run than ``before``."""
-    was, has = asdict(settle(before)), asdict(settle(now))
-    changes = [name for name in was if name not in FREE and was[name] != has[name]]
-    return [f"{name} was {was[name]!r} and is {has[name]!r} now." for name in changes]
 
 
 def check(config: Config) -> Config:
     """``config`` itself; a ValueError names the culprit and the cure if it cannot work."""
     for name, hint in typing.get_type_hints(Config).items():
-        if not _fits(getattr(config, name), hint):
+        value, (least, below) = getattr(config, name), RANGES.get(name, (-math.inf, math.inf))
+        if not _fits(value, hint):
             wanted = Config.__dataclass_fields__[name].type.removesuffix(" | None")
-            raise ValueError(f"{name}={getattr(config, name)!r}, but must be of type {wanted}.")
-    for name, value in asdict(config).items():
-        least, below = RANGES.get(name, (-math.inf, math.inf))
+            raise ValueError(f"{name}={value!r}, but must be of type {wanted}.")
         if name in RANGES and value is not None and not least <= value < below:
             end = "" if below == math.inf else f" and below {below:,}"
             raise ValueError(f"{name}={value}, but must be at least {least}{end}.")
-        if name in ABOVE_0 and value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}, but must be above 0.")
     for wrong, sentence in _rules(config):
         if wrong:
             raise ValueError(sentence)
@@ -194,37 +171,27 @@ def check(config: Config) -> Config:
 
 
 def _rules(c: Config) -> Iterator[tuple[bool, str]]:
-    """Whether each rule about settings that belong together is broken, and what to say then."""
-    kind, loss = c.architecture, LOSSES[c.loss]
-    yield any(not 0 <= beta < 1 for beta in c.betas or ()), f"betas={c.betas}, but each must be in [0, 1)."
-    yield any(k < 1 for k in c.keep_epochs), f"keep_epochs={c.keep_epochs}, but the first epoch is 1."
-    yield c.channels not in (None, 1, 3), f"channels={c.channels}, but must be 1 (grey) or 3 (colour)."
+    """Whether each rule about settings that belong together is broken, and what to say then.
+
+    What a network or an optimiser refuses by itself, with a sentence, is not repeated here.
+    """
     yield bool(c.epochs and c.steps), f"epochs={c.epochs} and steps={c.steps} both say how long; give one of them."
     nowhere = c.dataset == "folder" and c.data_root is None
     yield nowhere, "dataset=folder needs the folder or archive of images: data_root=PATH."
-    alone = c.allow_changes and c.resume_path is None
-    yield alone, "allow_changes is for a resumed run: also give resume_path=RUN."
-    for name in dict.fromkeys(name for some in LOSSES.values() for name in some.own):
-        whose = " or ".join(key for key, some in LOSSES.items() if name in some.own)
+    for name in OF_STEP:
+        whose = " or ".join(loss for loss, defaults in LOSSES.items() if name in defaults)
         sentence = f"{name} does nothing with loss={c.loss}: leave it out, or take loss={whose}."
-        yield getattr(c, name) is not None and name not in loss.own, sentence
-    rmsprop = f"betas are Adam's, but loss={c.loss} is trained with RMSprop: leave them out."
-    yield bool(c.betas) and loss.betas is None, rmsprop
+        yield getattr(c, name) is not None and name not in LOSSES[c.loss], sentence
     mixes = f"norm=batch mixes the images of a batch, but loss={c.loss} penalises each one: take norm=none or layer."
     yield c.loss in PER_IMAGE and c.norm == "batch", mixes
-    for name in USELESS[kind]:
-        sentence = f"{name} does nothing with architecture={kind}: leave it out, or take architecture=conv."
+    for name in USELESS[c.architecture]:
+        sentence = f"{name} does nothing with architecture={c.architecture}: leave it out, or take architecture=conv."
         yield getattr(c, name) != getattr(Config(), name), sentence
-    part = f"categories={c.categories} are part of z_dim={c.z_dim}: take 0, or at least 2 and fewer than z_dim."
-    yield c.categories == 1 or c.categories >= c.z_dim, part
-    thrice = f"architecture=linear halves image_size={c.image_size} three times: take a multiple of 8, or conv."
-    yield kind == "linear" and bool(c.image_size and c.image_size % 8), thrice
-    have = f"image_size={c.image_size or 28} and channels={c.channels or 1}"
-    other = c.image_size not in (None, 28) or c.channels not in (None, 1)
-    grey = f"architecture=pooled is made for 28 grey pixels, not for {have}: take architecture=conv."
-    yield kind == "pooled" and other, grey
-    normed = f"architecture=pooled has BatchNorm, which loss={c.loss} cannot have: take architecture=conv or linear."
-    yield kind == "pooled" and c.loss in (*PER_IMAGE, "wgan"), normed
+    if c.architecture == "pooled":
+        other = c.image_size not in (None, 28) or c.channels not in (None, 1)
+        yield other, "architecture=pooled is made for 28 grey pixels: take architecture=conv for any others."
+        normed = f"architecture=pooled has BatchNorm, which loss={c.loss} cannot have: take architecture=conv."
+        yield c.loss in (*PER_IMAGE, "wgan"), normed
 
 
 def _fits(value, hint) -> bool:

@@ -11,25 +11,33 @@ A checkpoint has losses and scores in it, too: the .jsonl files are for reading,
 from __future__ import annotations
 
 import contextlib
+import copy
+import io
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 import filelock
+import numpy as np
 import torch
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
-from ganlib.runs import checkpoint, samples, settings
+from ganlib.runs import checkpoint, settings
 from ganlib.steps import GAN
-from ganlib.train import History, due
+from ganlib.train import History
 
 KEPT = 3  # checkpoints: the last so many, the best one, and those that keep_at names
 RECORD_EVERY = 10.0  # seconds between two additions to the .jsonl files, besides those at each checkpoint
+IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by")  # of a history, as a checkpoint has them in JSON
+COLUMNS = 8  # images of a snapshot side by side
+NAME = re.compile(r"step-(\d+)\.png$")
 
 log = logging.getLogger("ganlib")
 
@@ -64,11 +72,9 @@ class Run:
             raise ValueError(f"checkpoint_every={checkpoint_every}, but must be at least 1.")
         self.folder, self.resume, self.allow_changes = Path(folder), resume, allow_changes
         self.checkpoint_every, self.keep_at, self.made_from = checkpoint_every, set(keep_at), made_from
-        self.latest: int | None = None  # step of the newest checkpoint
+        self._latest: int | None = None  # step of the newest checkpoint
         self._gan: GAN | None = None  # the players that the run left in memory
-        self._frames: list[dict] = []  # the snapshots on disk: see samples.write_snapshot
-        self._written = {"history.jsonl": (0, 0), "metrics.jsonl": (0, 0)}  # lines and bytes that are there for sure
-        self._told: set[str] = set()
+        self._failure: str | None = None  # why saving failed, once that was told
 
     @contextlib.contextmanager
     def training(self, gan: GAN, step, images, history: History, asked: dict):
@@ -81,11 +87,23 @@ class Run:
                 f"'{self.folder}' is in use by another process; wait for it, or choose another folder."
             ) from None
         with lock:
-            self.history, same = history, self._gan is gan
-            self._gan = None  # until training has ended well
-            self._enter(gan, self._describe(gan, step, images, asked), same and not self.resume)
+            arguments = {name: getattr(history, name) for name in ("batch_size", "device", "precision")} | asked
+            arguments |= dict(checkpoint_every=self.checkpoint_every, keep_at=self.keep_at)
+            config = settings.describe(gan, step, images, arguments) | {"config": self.made_from}
+            if self._gan is gan and not self.resume:
+                self._continue(gan, history, config)
+            elif self.resume and checkpoint.steps_in(self.folder):
+                self._resume(gan, history, config)
+            elif not self.resume and any((self.folder / name).exists() for name in ("config.json", "checkpoints")):
+                raise FileExistsError(
+                    f"'{self.folder}' holds a run, which would be overwritten; choose another folder, or resume it: "
+                    f"Run(..., resume=True), or resume_path={self.folder}."
+                )
+            self.history, self.config, self._gan = history, config, None
+            self._begin()
             yield
-            self._finish(gan)
+            self._gan = gan if history.intact else None  # nothing continues exactly from inside a step
+            self._end(gan)
 
     def due(self, step: int) -> bool:
         """Whether there is a checkpoint after ``step``."""
@@ -100,91 +118,65 @@ class Run:
         elif time.monotonic() - self._recorded > RECORD_EVERY:
             self._save(None)
 
-    def _describe(self, gan: GAN, step, images, asked: dict) -> dict:
-        history, precision = self.history, "fp32" if self.history.precision == "float32" else "bf16"
-        arguments = dict(batch_size=history.batch_size, flip=getattr(images, "flip", False), ema_decay=gan.ema_decay)
-        arguments |= dict(seed=gan.seed, device=history.device, precision=precision, **asked)
-        arguments |= dict(checkpoint_every=self.checkpoint_every, keep_at=self.keep_at)
-        made_from = {} if self.made_from is None else {"config": self.made_from}
-        return settings.describe(gan, step, images, arguments) | made_from
-
-    def _enter(self, gan: GAN, config: dict, in_memory: bool) -> None:
-        folder, self.config = self.folder, config
-        there = any((folder / name).exists() for name in ("config.json", "checkpoints"))
-        if there and not self.resume and not in_memory:
-            raise FileExistsError(
-                f"'{folder}' holds a run, which would be overwritten; choose another folder, or resume it: resume=True."
-            )
-        with _explained(folder):
-            for path in (folder, folder / "checkpoints", folder / "samples"):
-                path.mkdir(exist_ok=True)
-                durable.clean(path)
-        if found := self._newest_intact():
-            self._continue(gan, *found, in_memory)
-        with _explained(folder):
-            self._recorded, self._written = time.monotonic(), dict.fromkeys(self._written, (0, 0))
-            self._record()  # a run that was killed may have come further than its newest checkpoint
-            samples.remove_others(folder / "samples", {frame["step"] for frame in self._frames})
-            durable.write(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
-        self._gan = gan
-
-    def _newest_intact(self) -> tuple[dict[str, Tensor], dict] | None:
-        """The newest intact checkpoint. Damaged ones are told and put aside; None if there never was one."""
-        steps, damaged = checkpoint.steps_in(self.folder), []
-        for step in reversed(steps):
-            path = checkpoint.path_of(self.folder, step)
-            try:
-                found = checkpoint.read_checkpoint(path)
-            except ValueError as error:
-                log.warning(f"{error} {'The one before it is taken.' if step != steps[0] else ''}")
-                damaged.append(path)
-                continue
-            for path in damaged:  # not removed: its owner may want to look; but not in the way of the next of its step
-                with contextlib.suppress(OSError):
-                    path.rename(runtime.new_file(path.with_name(f"damaged-{path.name}")))
-            return found
-        if steps:
-            raise ValueError(f"No checkpoint in '{self.folder}' is intact; begin anew in another folder.")
-        return None
-
-    def _continue(self, gan: GAN, tensors: dict[str, Tensor], facts: dict, in_memory: bool) -> None:
-        """Give the history, and unless they are in memory the players, what the checkpoint holds."""
-        done, now, history = facts["steps_done"], self.config, self.history
-        if in_memory and done != gan.steps_done:
+    def _continue(self, gan: GAN, history: History, config: dict) -> None:
+        """Continue the history of the players that are still in memory."""
+        earlier = self.history
+        if (done := earlier.first_step + earlier.steps) != gan.steps_done:
             raise FileExistsError(
                 f"'{self.folder}' has these players after {done:,} steps, but by now they have made "
                 f"{gan.steps_done:,}; choose another folder, or go back to what it has: resume=True."
             )
-        before = facts["config"]  # that which led to the checkpoint; config.json may have been written since
-        changes = settings.differences(before, now)
-        if not torch.equal(tensors["run/fixed_z"], gan.fixed_z.cpu()):
-            changes.append("fixed_z was another one.")
-        if not in_memory:
-            changes += _other_steps(before["arguments"], now["arguments"], done)
+        self._compare(self.config, config, done)
+        for name in (*IN_FACTS, "losses", "snapshots"):
+            setattr(history, name, copy.deepcopy(getattr(earlier, name)))
+
+    def _resume(self, gan: GAN, history: History, config: dict) -> None:
+        """Give players and history what the newest intact checkpoint holds."""
+        tensors, facts = checkpoint.newest(self.folder)
+        before, done = facts["config"], facts["steps_done"]  # config.json may have been written since
+        same_z = torch.equal(tensors["run/fixed_z"], gan.fixed_z.cpu())
+        self._compare(before, config, done, [] if same_z else ["fixed_z was another one."])
+        changed = [name for name in checkpoint.OPTIMISERS if before["players"][name] != config["players"][name]]
+        checkpoint.restore(gan, tensors, facts, keep_settings=changed)
+        self._latest = done
+        restore_history(history, tensors, facts)
+        for step, path in ((step, path) for step, path in snapshots_in(self.folder) if step <= done):
+            try:
+                history.snapshots.append((step, read_snapshot(path)))
+            except ValueError as error:
+                log.warning(error)
+
+    def _compare(self, before: dict, now: dict, done: int, changes: Collection[str] = ()) -> None:
+        """Refuse what would make it another run, or note it in the settings of now if that is allowed."""
+        changes = [*settings.differences(before, now), *changes]
         if changes and not self.allow_changes:
             raise ValueError(
                 f"The run in '{self.folder}' had other settings: {' '.join(changes)} Give what it had to resume it "
                 "exactly, or allow_changes=True to continue with the new ones."
             )
-        if new := settings.new_surroundings(before, now):
-            log.info(f"Resumed with {', '.join(new)}: the numbers may differ in their last digits.")
-        if not in_memory:
-            changed = [name for name in checkpoint.OPTIMISERS if before["players"][name] != now["players"][name]]
-            checkpoint.restore(gan, tensors, facts, keep_settings=changed)
-        told = facts["history"]
-        history.first_step, history.batches, history.seconds = told["first_step"], told["batches"], told["seconds"]
-        history.losses = {name: tensors[f"run/loss.{name}"].tolist() for name in told["names"]}
-        history.scores = [(step, values) for step, values in told["scores"]]
-        history.best_by = tuple(told["best_by"]) if told["best_by"] else None
-        self._frames, self.latest = list(facts["frames"]), done
-        read = [(frame["step"], samples.read_snapshot(self.folder / "samples", frame)) for frame in self._frames]
-        history.snapshots = [(step, images) for step, images in read if images is not None]
-        if in_memory:  # what is asked for now comes on top
-            for name, made in (("steps", history.steps), ("seconds", history.seconds)):
-                if now["arguments"][name] is not None:
-                    now["arguments"][name] += made
         if told := [*before.get("changes", []), *([{"after_step": done, "what": changes}] if changes else [])]:
             now["changes"] = told
+
+    def _begin(self) -> None:
+        """Bring the folder to where the run is: one that was killed may have come further than its checkpoint."""
+        try:
+            for path in (self.folder, self.folder / "checkpoints", self.folder / "samples"):
+                path.mkdir(exist_ok=True)
+                durable.clean(path)
+            done = self.history.first_step + self.history.steps
+            for step, path in snapshots_in(self.folder):
+                if step > done or not self.history.steps:
+                    path.unlink()
+            for step in checkpoint.steps_in(self.folder):
+                if step > done:  # damaged: not in the way of the next of its step, but its owner may want to look
+                    path = checkpoint.path_of(self.folder, step)
+                    path.rename(runtime.new_file(path.with_name(f"damaged-{path.name}")))
+            self._recorded, self._written = time.monotonic(), {}
+            self._record()
+            text = json.dumps(self.config, indent=2, ensure_ascii=False)
+            durable.write(self.folder / "config.json", f"{text}\n".encode())
+        except OSError as error:
+            raise type(error)(f"Cannot write in '{self.folder}' ({error.strerror}); make room in it.") from error
 
     def _save(self, gan: GAN | None) -> None:
         """Write what is new, and with ``gan`` a checkpoint; a failure is told once and tried again at the next."""
@@ -193,32 +185,29 @@ class Run:
             self._record()
             if gan is not None:
                 self._checkpoint(gan)
-                self._told.clear()
+                self._failure = None
         except OSError as error:
             why = error.strerror or str(error)
-            if why not in self._told:
-                self._told.add(why)
-                kept = "" if self.latest is None else f", and the checkpoint of step {self.latest:,} stays"
-                log.warning(f"Saving to '{self.folder}' failed ({why}). Training goes on{kept}.")
+            if why != self._failure:
+                log.warning(f"Saving failed ({why}), and training goes on; {self._kept()}.")
+            self._failure = why
 
     def _record(self) -> None:
         history = self.history
         losses = ({n: v[k] for n, v in history.losses.items()} for k in range(history.steps))
         self._lines("history.jsonl", [(history.first_step + k + 1, some) for k, some in enumerate(losses)])
         self._lines("metrics.jsonl", history.scores)
-        there = {frame["step"] for frame in self._frames}
         for step, images in history.snapshots:
-            if step not in there:
-                self._frames.append(samples.write_snapshot(self.folder / "samples", step, images))
+            if not (path := self.folder / "samples" / f"step-{step:06d}.png").exists():
+                write_snapshot(path, images)
 
     def _lines(self, name: str, records: list[tuple[int, dict]]) -> None:
         """Add what is new to a .jsonl file; what a failed attempt left after the last good line goes."""
-        path, (lines, size) = self.folder / name, self._written[name]
-        if not path.exists() or path.stat().st_size < size:  # somebody removed it
-            lines, size = 0, 0
-        with path.open("r+b" if path.exists() else "xb") as file:
-            file.seek(size)
-            file.truncate()
+        lines, size = self._written.get(name, (0, 0))
+        with (self.folder / name).open("ab") as file:
+            if file.tell() < size:  # somebody removed it
+                lines, size = 0, 0
+            file.truncate(size)
             file.writelines((json.dumps({"step": step, **some}) + "\n").encode() for step, some in records[lines:])
             file.flush()
             self._written[name] = len(records), file.tell()
@@ -228,47 +217,102 @@ class Run:
         tensors, facts = checkpoint.capture(gan)
         tensors["run/fixed_z"] = gan.fixed_z.contiguous().cpu()
         tensors |= {f"run/loss.{n}": torch.tensor(v, dtype=torch.float64) for n, v in history.losses.items()}
-        told = {name: getattr(history, name) for name in ("first_step", "batches", "seconds", "scores", "best_by")}
-        facts |= {"history": told | {"names": list(history.losses)}, "frames": self._frames, "config": self.config}
+        told = {name: getattr(history, name) for name in IN_FACTS} | {"losses": list(history.losses)}
+        facts |= {"history": told, "config": self.config}
         checkpoint.write_checkpoint(checkpoint.path_of(self.folder, gan.steps_done), tensors, facts)
-        self.latest = gan.steps_done
+        self._latest = gan.steps_done
         steps = checkpoint.steps_in(self.folder)
         for old in set(steps[:-KEPT]) - {history.best} - self.keep_at:
             with contextlib.suppress(OSError):  # what cannot be removed is no harm
                 checkpoint.path_of(self.folder, old).unlink()
 
-    def _finish(self, gan: GAN) -> None:
-        last = "no checkpoint" if self.latest is None else f"the checkpoint of step {self.latest:,}"
-        if not self.history.intact:  # nothing continues exactly from inside a step
-            self._gan = None
-            log.info(
-                f"The run was interrupted inside a step, so the players are not saved; '{self.folder}' has {last}, and "
-                "resume=True continues from there."
-            )
-        elif self.history.steps and self.latest != gan.steps_done:
+    def _end(self, gan: GAN) -> None:
+        """Save the last step, or say why it is not saved."""
+        if not self.history.intact:
+            log.info(f"Interrupted inside a step, the players are not saved; {self._kept()}, for resume=True.")
+        elif self.history.steps and self._latest != gan.steps_done:
             self._save(gan)
-            if self.latest != gan.steps_done:
+            if self._latest != gan.steps_done:
                 log.warning(
-                    f"Step {gan.steps_done:,} is not saved: '{self.folder}' has {last}. The players are still in "
-                    "memory; save them elsewhere with ganlib.runs.checkpoint.save."
+                    f"Step {gan.steps_done:,} is not saved; {self._kept()}. The players are still in memory: save them "
+                    "elsewhere with ganlib.runs.checkpoint.save."
                 )
 
+    def _kept(self) -> str:
+        last = "no checkpoint yet" if self._latest is None else f"the checkpoint of step {self._latest:,}"
+        return f"'{self.folder}' has {last}"
 
-@contextlib.contextmanager
-def _explained(folder: Path):
-    """Errors of the disk inside the block, with what to do."""
+
+def config_of(folder: Path) -> dict:
+    """What ``config.json`` says of a run (see ganlib.runs.settings.describe); ValueError if it is damaged."""
+    path = folder / "config.json"
     try:
-        yield
-    except OSError as error:
-        raise type(error)(f"Cannot write in '{folder}' ({error.strerror}); make room, or choose another.") from error
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if len(config["images"]["shape"]) == 3 and {"arguments", "players", "step"} <= config.keys():
+            return config
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"There is no run in '{folder}': 'config.json' is missing; name the folder that a run was trained in."
+        ) from error
+    except (ValueError, KeyError, TypeError):
+        pass  # each is a way of being damaged
+    raise ValueError(f"'{path}' is damaged; every checkpoint has the same settings in its metadata, as 'config'.")
 
 
-def _other_steps(before: dict, now: dict, done: int) -> list[str]:
-    """One sentence for each kind of event that the run had at other steps than it would have had by now."""
-    found = []
-    for name, what in (("snapshot_every", "a snapshot"), ("score_every", "a score")):
-        had, has = ({k for k in range(done + 1) if due(k, arguments[name])} for arguments in (before, now))
-        if differ := sorted(had ^ has):
-            was = "was" if differ[0] in had else "was not"
-            found.append(f"{name} differs: there {was} {what} after step {differ[0]:,}.")
-    return found
+def history_of(folder: Path) -> History:
+    """The history of a run up to its newest intact checkpoint, without snapshots; the run may be under way."""
+    arguments = config_of(folder)["arguments"]
+    history = History(steps_per_epoch=0.0, **{name: arguments[name] for name in ("batch_size", "device", "precision")})
+    if checkpoint.steps_in(folder):
+        with contextlib.suppress(ValueError):  # none is intact
+            restore_history(history, *checkpoint.newest(folder))
+    return history
+
+
+def restore_history(history: History, tensors: dict[str, Tensor], facts: dict) -> None:
+    """Give a history what a checkpoint has of it."""
+    for name in IN_FACTS:
+        setattr(history, name, facts["history"][name])
+    history.scores = [tuple(score) for score in history.scores]
+    history.losses = {name: tensors[f"run/loss.{name}"].tolist() for name in facts["history"]["losses"]}
+
+
+def snapshots_in(folder: Path) -> list[tuple[int, Path]]:
+    """The step and the file of every snapshot of a run, the oldest first."""
+    there = folder / "samples"
+    paths = there.iterdir() if there.is_dir() else ()
+    return sorted((int(match[1]), path) for path in paths if (match := NAME.match(path.name)))
+
+
+def new_file(out: Path | None, default: Path, *others: str) -> Path:
+    """The file to write: ``out``, which must end as ``default`` does, or ``default``; numbered if it is there."""
+    path = default if out is None else Path(out)
+    if path.suffix.lower() != default.suffix:
+        raise ValueError(f"out is '{path}', but must be a file that ends in {default.suffix}.")
+    return runtime.new_file(path, *others)
+
+
+def write_snapshot(path: Path, images: Tensor) -> None:
+    """Write uint8 [n, C, H, W] as one PNG, without gaps: anybody can look at it, and it loses nothing."""
+    n, c, h, w = images.shape
+    cells = images if c in (1, 3) else images.reshape(n * c, 1, h, w)  # a PNG has 1 or 3 channels
+    rows = -(-len(cells) // COLUMNS)
+    sheet = torch.zeros(rows * COLUMNS, *cells.shape[1:], dtype=torch.uint8)
+    sheet[: len(cells)] = cells
+    sheet = sheet.view(rows, COLUMNS, -1, h, w).permute(0, 3, 1, 4, 2).reshape(rows * h, COLUMNS * w, -1)
+    buffer, shape = io.BytesIO(), PngImagePlugin.PngInfo()
+    shape.add_text("shape", f"{n} {c} {h} {w}")
+    Image.fromarray(sheet.squeeze(-1).numpy()).save(buffer, "PNG", pnginfo=shape)
+    durable.write(path, buffer.getvalue())
+
+
+def read_snapshot(path: Path) -> Tensor:
+    """The images that were written, uint8 [n, C, H, W], bit for bit; ValueError if the file is damaged."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            n, c, h, w = map(int, picture.info["shape"].split())
+            sheet = torch.from_numpy(np.array(picture))
+        cells = sheet.view(len(sheet) // h, h, COLUMNS, w, -1).permute(0, 2, 4, 1, 3)  # [rows, columns, C, h, w]
+        return cells.reshape(-1, h, w)[: n * c].reshape(n, c, h, w)
+    except (OSError, SyntaxError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The snapshot '{path}' is damaged; it is left out.") from error

@@ -39,8 +39,7 @@ CIFAR10 = replace(CIFAR10_SHORT, ema_decay=0.998, seconds=1320, snapshot_every=N
 
 # Faces at 64×64, for an hour or more: small steps and a fast generator; a discriminator of half the width, as half of
 # the time is its. After 25 epochs of 9,000 faces it begins to know them by heart: resume with augment flip translation
-# and g_lr 2e-4 (examples/gallery/README.md). A generator that stays faster than a discriminator whose task is harder
-# goes astray: so it did after 3,000 more steps, and with colour and translation from the first step on.
+# and g_lr 2e-4 (examples/gallery/README.md), for a fast generator goes astray where the discriminator's task is harder.
 CELEBA = Config(
     **dict(dataset="celeba", image_size=64, channels=3, augment=("flip",)),
     **dict(z_dim=100, g_width=48, d_width=32, batch_size=32, g_lr=5e-4, ema_decay=0.999),

@@ -1,25 +1,41 @@
-"""A run from its settings to its pictures: what ``ganlib.main`` and ``ganlib train`` do."""
+"""A run from its settings to its pictures: what ``ganlib.main`` and ``ganlib train`` do, alone or by torchrun.
+
+Of the processes that torchrun started each takes its share of every batch, and all keep the same players. Rank 0 keeps
+the run's folder and decides when to stop; the others make the same steps until it says so. z and the order of the
+images are drawn for the whole batch everywhere, so the state of rank 0 is all that resuming needs.
+
+    torchrun --nproc-per-node 2 -m ganlib -- train --n 5000 ...     (without the "--", torchrun takes --n for its own)
+"""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
+import functools
+import importlib
 import logging
+import os
 import re
 import shlex
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
-from ganlib import models
+# Its functions' defaults are the group there is when it is first imported, which torch's compiler does with the first
+# optimiser. Imported later than its group it keeps that and its threads, on which Python may end with SIGABRT.
+import torch.distributed.nn.functional
+from torch import Tensor
+
 from ganlib._runtime import device as runtime
 from ganlib._runtime.progress import Lines
 from ganlib._runtime.randomness import rng
-from ganlib.data.images import ImageSet
-from ganlib.runs import build, checkpoint, parallel, saved
-from ganlib.runs.config import Config, change, differences
-from ganlib.runs.folder import Run
+from ganlib.runs import build, checkpoint
+from ganlib.runs.config import Config, change, changed, suggest
+from ganlib.runs.folder import Run, config_of
 from ganlib.runs.presets import PRESETS
 from ganlib.steps import GAN
 from ganlib.train import History, fit, sample
@@ -36,40 +52,42 @@ def train(*, preset: str | None = None, **given) -> History | None:
     :class:`ganlib.runs.config.Config`; with ``resume_path`` the rest is what that run had. Returns the history of the
     whole run, or None of a dry run and in processes of torchrun other than the first.
     """
-    rank, processes = parallel.place()
+    rank, processes = place()
     if rank:
         log.setLevel(logging.ERROR)
     config, resumed = _config(preset, given), given.get("resume_path") is not None
     device = runtime.device(config.device)
     if config.batch_size % processes:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared by {processes} processes: take a multiple.")
-    board = [Board()] if config.tensorboard else []
+    if config.tensorboard:
+        importlib.import_module("torch.utils.tensorboard")  # before anything is begun: it may not be installed
     images = build.load_images(config)
     log.info(str(images))
     fitted = build.fitted(config, images)
     gan, step = build.players(fitted, fresh=not resumed), build.step(fitted)
     how = build.fit_arguments(fitted, images)
+    default_folder = Path("runs") / re.sub(r"[^\w. -]", "-", images.name)
     if config.dry_run:
-        return _tell(fitted, gan, images, how)
+        settings = changed(fitted) | how | {"device": device, "out": config.out or config.resume_path or default_folder}
+        return print(*(f"{name}={value}" for name, value in settings.items()), "Nothing was done: a dry run.", sep="\n")
     if rank:
         if resumed and checkpoint.steps_in(config.resume_path):
             checkpoint.restore(gan, *checkpoint.newest(config.resume_path), keep_settings=checkpoint.OPTIMISERS)
-        return parallel.follow(gan, step, images, device, batch_size=config.batch_size, precision=config.precision)
+        return follow(gan, step, images, device, batch_size=config.batch_size, precision=config.precision)
     how["score"] = build.score_for(images) if how["score_every"] else None
     if how["score_every"] and how["score"] is None:
         log.info("No score: only MNIST's digits and colour pictures, 128 or more, can be judged here.")
     # How often is noted as a number, so that the run keeps to it even if it is made longer.
     config = replace(config, snapshot_every=how["snapshot_every"], score_every=how["score_every"])
     keep_at = {build.steps_of_epochs(fitted, images, k) for k in config.keep_epochs}
-    folder = Path(config.resume_path or config.out or runtime.new_run_folder(_default_folder(images)))
+    folder = Path(config.resume_path or config.out or runtime.new_run_folder(default_folder))
     noted = asdict(replace(config, resume_path=None, allow_changes=False, out=str(folder)))
     kept = dict(checkpoint_every=config.checkpoint_every, keep_at=keep_at, made_from=noted)
     run = Run(folder, resume=resumed, allow_changes=config.allow_changes, **kept)
-    for watcher in board:
-        watcher.folder = folder / "tensorboard"
+    watchers = [Lines(config.print_every)] + [Board(folder / "tensorboard")] * config.tensorboard
     try:
-        with parallel.joined(gan, step, device) if processes > 1 else contextlib.nullcontext(step) as step:
-            history = fit(gan, step, images, **how, run=run, watchers=[Lines(config.print_every), *board])
+        with joined(gan, step, device) if processes > 1 else contextlib.nullcontext(step) as step:
+            history = fit(gan, step, images, **how, run=run, watchers=watchers)
     except BaseException:
         with contextlib.suppress(OSError):
             folder.rmdir()  # a folder that stayed empty
@@ -82,49 +100,28 @@ def _config(preset: str | None, given: dict) -> Config:
     """The checked config of a new run, or of one in a folder with what was given anew."""
     if given.get("resume_path") is None:
         if preset not in (None, *PRESETS):
-            near = difflib.get_close_matches(str(preset), PRESETS, 1) or PRESETS
-            raise ValueError(f"There is no preset '{preset}'; did you mean {' or '.join(near)}?")
-        config = change(PRESETS[preset] if preset else Config(), given)
-        if config.out and (Path(config.out) / "config.json").exists() and not parallel.place()[0]:
-            resume = f"resume_path={shlex.quote(config.out)}"
-            raise FileExistsError(f"'{config.out}' already holds a run: resume it ({resume}), or give another out=...")
-        return config
+            raise ValueError(f"There is no preset {suggest(preset, PRESETS)}")
+        return change(PRESETS[preset] if preset else Config(), given)
     for name, value in (("preset", preset), ("out", given.get("out"))):
         if value is not None:
             raise ValueError(f"{name} is for a new run, but resume_path resumes one as it is; leave {name} out.")
-    before = stored(given["resume_path"])
-    now = change(before, given)
-    if (changes := differences(before, now)) and not now.allow_changes:
-        raise ValueError(
-            f"The run in '{now.resume_path}' had other settings: {' '.join(changes)} Leave them as they were, or "
-            "accept the new ones with allow_changes=True."
-        )
-    return now
+    return change(stored(given["resume_path"]), given)
 
 
 def stored(folder: str | Path) -> Config:
     """The config that ``ganlib train`` noted of the run in ``folder``."""
-    about = saved.config_of(Path(folder))
+    about = config_of(Path(folder))
     if about.get("config") is None:
-        again = f'run=Run("{folder}", resume=True)'
-        raise ValueError(
-            f"The run in '{folder}' was begun by fit in a program or a notebook: resume it there, {again}."
-        )
+        raise ValueError(f"The run in '{folder}' was begun by a program: resume it there, with Run(..., resume=True).")
     try:
         return change(Config(), dict(about["config"]))
     except (ValueError, TypeError) as error:
         raise ValueError(f"'{folder}/config.json' is damaged, or of another version: {error}") from error
 
 
-def _default_folder(images: ImageSet) -> Path:
-    return Path("runs") / re.sub(r"[^\w. -]", "-", images.name)
-
-
 def _finish(gan: GAN, history: History, folder: Path) -> None:
     """Tell how a run ended; leave pictures, unless it is to be resumed."""
     log.info(str(history))
-    for step, values in history.scores[-1:]:
-        log.info(" · ".join([f"score after step {step:,}", *(f"{k} {value:.4g}" for k, value in values.items())]))
     if (history.stopped or "").startswith("interrupted"):
         log.info(f"To resume:  ganlib train --resume-path {shlex.quote(str(folder))}")
     elif history.steps:
@@ -133,36 +130,14 @@ def _finish(gan: GAN, history: History, folder: Path) -> None:
         if history.snapshots:
             film.save_gif(film.frames_of(history), folder / "training.gif", fps=8, hold_last=2)
         viz.curves(history).savefig(folder / "curves.png", dpi=120)
-        names = ("samples.png", "training.gif", "curves.png", "checkpoints")
-        log.info("\n".join(str(folder / name) for name in names if (folder / name).exists()))
-
-
-def _tell(config: Config, gan: GAN, images: ImageSet, how: dict) -> None:
-    """Print what a run would be."""
-    models.describe(gan.generator, (gan.z_dim,))
-    print()
-    models.describe(gan.discriminator, tuple(images.pixels.shape[1:]))
-    where = {
-        "device": runtime.device(config.device),
-        "out": config.resume_path or config.out or _default_folder(images),
-    }
-    told = [
-        f"{name}={value}" for name, value in (asdict(config) | how | where).items() if value not in (None, (), False)
-    ]
-    print(f"\n{', '.join(told)}\nNothing was done, as this is a dry run.")
+        log.info(f"samples.png, training.gif, curves.png and checkpoints are in '{folder}'.")
 
 
 class Board:
     """A watcher for ``fit`` that writes for TensorBoard; an earlier part of the run is written again."""
 
-    folder, writer, written = Path("tensorboard"), None, (0, 0, 0)
-
-    def __init__(self):
-        try:
-            import torch.utils.tensorboard  # noqa: F401
-        except ImportError as error:
-            cure = "pip install tensorboard, or leave it out."
-            raise ImportError(f"tensorboard=True needs TensorBoard, which is not installed: {cure}") from error
+    def __init__(self, folder: Path):
+        self.folder, self.writer, self.written = folder, None, (0, 0, 0)
 
     def __call__(self, history: History) -> None:
         """Write what is new; close the files when the run has ended."""
@@ -184,3 +159,66 @@ class Board:
         self.written = history.steps, len(history.scores), len(history.snapshots)
         if not history.running:
             self.writer.close()
+
+
+def place() -> tuple[int, int]:
+    """The rank of this process and how many there are: (0, 1) unless torchrun started it."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextlib.contextmanager
+def joined(gan: GAN, step: Callable, device: torch.device) -> Iterator[Callable]:
+    """``step`` for all processes together, on CUDA on a card each: the optimisers of ``gan`` average from now on."""
+    (rank, n), cuda, both = place(), device.type == "cuda", (gan.generator, gan.discriminator)
+    gan.device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device.type
+    gan.sample_z = lambda count: GAN.sample_z(gan, count * n)[rank * count : (rank + 1) * count]
+    for optimiser in (gan.g_opt, gan.d_opt):
+        optimiser.register_step_pre_hook(lambda o, *_: _average([p.grad for g in o.param_groups for p in g["params"]]))
+    gan.g_opt.register_step_post_hook(lambda *_: _average([b for network in both for b in network.buffers()]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        dist.barrier()  # the others have read what rank 0 is about to add to
+        yield _Shared(step)
+        if rank == 0:
+            _word_of_first(gan, 0)
+    finally:
+        dist.destroy_process_group()
+
+
+def follow(gan: GAN, step: Callable, images, device: torch.device, **how) -> None:
+    """What the processes other than rank 0 do: ``fit`` until that stops."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; rank 0 decides
+    # In a thread of its own, fit does not listen to Ctrl-C either.
+    with joined(gan, step, device) as shared, ThreadPoolExecutor(1) as pool:
+        pool.submit(fit, gan, shared, images, steps=2**62, watchers=(), **how).result()
+
+
+class _Shared(functools.partial):
+    """A step on this process's share of every batch; its losses are the mean. As a partial it has the step's name."""
+
+    def __call__(self, gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
+        if not _word_of_first(gan, 1):
+            raise KeyboardInterrupt  # which ends fit
+        rank, n = place()
+        losses = super().__call__(gan, (batch.tensor_split(n)[rank] for batch in batches))
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        _average([values])
+        return dict(zip(losses, values, strict=True))
+
+
+def _word_of_first(gan: GAN, word: int) -> int:
+    """The number with which rank 0 calls this."""
+    told = torch.tensor(word, device=next(gan.generator.parameters()).device)
+    dist.broadcast(told, 0)
+    return int(told)
+
+
+@torch.no_grad()
+def _average(tensors: list[Tensor | None]) -> None:
+    """Bring each tensor of floats to its mean over the processes, in place: all in one message."""
+    if tensors := [tensor for tensor in tensors if tensor is not None and tensor.is_floating_point()]:
+        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = (flat / place()[1]).split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))

@@ -13,17 +13,10 @@ from ganlib.viz.images import grid, spread_snapshots, write_file
 
 
 def animation(frames: Sequence, fps: float = 8, hold_last: float = 1.5, *, max_bytes=400_000, **layout) -> "Animation":
-    """A film to end a notebook's cell with.
+    """A film to end a notebook's cell with; its frames and ``layout`` (cols, pad, scale) are those of ``grid``.
 
-    Args:
-        frames: image batches ``[N, C, h, w]`` or finished pictures ``[H, W, C]``, as in ``grid``.
-        fps: frames a second, above 0 and at most 50 (browsers slow faster films down).
-        hold_last: seconds for which the last frame stays longer, before the film starts again.
-        max_bytes: the most it may take in a notebook, where every byte counts 4/3.
-        layout: ``cols``, ``pad`` and ``scale`` as in ``grid``.
-
-    Raises:
-        ValueError: if there is no frame, one is no picture, their sizes differ, or ``fps`` or ``hold_last`` is invalid.
+    ``fps`` is at most 50, as browsers slow faster films down. The last frame stays ``hold_last`` seconds longer before
+    the film starts again. It takes at most ``max_bytes`` in a notebook, where every byte counts 4/3.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps is {fps}, but must be above 0 and at most 50.")
@@ -46,10 +39,9 @@ def save_gif(frames: Sequence, path: str | Path, fps: float = 8, hold_last: floa
 
 
 def frames_of(history, at_most: int = 60) -> list[Tensor]:
-    """The snapshots of a run as frames: uint8 ``[N, C, H, W]``, oldest first.
+    """The snapshots of a run (what ``fit`` returned) as frames, uint8 ``[N, C, H, W]``, oldest first.
 
-    ``history`` is what ``fit`` returned, or its list of ``(step, images)``. Of more than ``at_most`` snapshots so many
-    are taken, spread evenly over the run, the first and the last among them.
+    Of more than ``at_most`` so many are taken, spread evenly over the run, the first and the last among them.
     """
     return [images for _, images in spread_snapshots(history, at_most)]
 
@@ -57,9 +49,9 @@ def frames_of(history, at_most: int = 60) -> list[Tensor]:
 class Animation:
     """A film: ``pictures``, uint8 ``[H, W, C]``, and ``durations`` in milliseconds.
 
-    In a notebook it is an animated PNG, since nbconvert drops ``image/gif``; what cannot animate, such as a printed
-    page, shows the last frame. To stay within a given size it is written in 128 colours shared by all frames, else in
-    64 or 32 (grey: 32 or 16), else with every second frame only, and so on; identical neighbours are merged.
+    In a notebook it is an animated PNG, since nbconvert drops ``image/gif``; a printed page shows the last frame. To
+    stay within a given size it is written in 128 colours shared by all frames, else in 64 or 32 (grey: 32 or 16), else
+    with every second frame only, and so on; identical neighbours are merged.
     """
 
     def __init__(self, pictures: list[np.ndarray], durations: list[int], max_bytes: int):

@@ -28,16 +28,9 @@ PHOTOGRAPH = 50_000  # bytes; a figure in colour whose PNG is larger is tried as
 def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.ndarray:
     """The images side by side on white: uint8 ``[H, W, C]``.
 
-    Image ``k`` starts at row ``scale * (pad + (k // cols) * (h + pad))``, and likewise for columns.
-
-    Args:
-        images: uint8 or float in [-1, 1], ``[N, C, h, w]``, C = 1 or 3; or a finished picture ``[H, W, C]``.
-        cols: images a row; None makes the grid square or nearly so.
-        pad: white pixels around each image; 0 for a map without seams.
-        scale: whole number; every pixel becomes ``scale`` × ``scale`` pixels.
-
-    Raises:
-        ValueError: if the images are not as above, there is none, or ``cols``, ``pad`` or ``scale`` is invalid.
+    ``images`` are uint8 or float in [-1, 1], ``[N, C, h, w]``, C = 1 or 3, or a finished picture ``[H, W, C]``. A row
+    has ``cols`` (None: as many as there are rows, or nearly so), around each are ``pad`` white pixels, and in the end
+    every pixel becomes ``scale`` × ``scale`` pixels.
     """
     if np.shape(images)[2:] in ((1,), (3,)):  # a finished picture
         images, cols, pad = np.asarray(images).transpose(2, 0, 1)[None], 1, 0
@@ -58,10 +51,9 @@ def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.nd
 
 
 def show(images, title: str | None = None, cols: int | None = None, pad: int = 2, scale: int | None = None):
-    """The grid of images as a matplotlib Figure, pixel for pixel, under a title.
+    """The ``grid`` of images as a matplotlib Figure, pixel for pixel, under a title.
 
-    ``images``, ``cols`` and ``pad`` are as in ``grid``; ``scale=None`` takes the largest scale up to 4 that keeps the
-    grid within 640 pixels.
+    ``scale=None`` takes the largest scale up to 4 that keeps the grid within 640 pixels.
     """
     if scale is None:
         scale = max(1, min(4, 640 // grid(images, cols, pad).shape[1]))
@@ -74,28 +66,17 @@ def show(images, title: str | None = None, cols: int | None = None, pad: int = 2
 
 
 def save_png(images, path: str | Path, cols: int | None = None, pad: int = 2, scale: int = 1) -> Path:
-    """Write images as one PNG, losslessly, and return its path.
-
-    All but ``path`` are as in ``grid``. Missing folders are made, an older file is replaced; an OSError says why it
-    cannot be written.
-    """
+    """Write the ``grid`` of images as a PNG, making missing folders and replacing an older file; return its path."""
     sheet, buffer = grid(images, cols, pad, scale), io.BytesIO()
     Image.fromarray(sheet[:, :, 0] if sheet.shape[2] == 1 else sheet).save(buffer, "PNG", optimize=True)
     return write_file(path, buffer.getvalue())
 
 
 def strip(history, n: int = 8, columns: int = 8):
-    """Samples over time, a Figure: a row for each z, a column for each snapshot.
+    """Samples over time, a Figure: a row for each of the first ``n`` z, a column for each snapshot.
 
-    Columns are named by epoch where the history has ``steps_per_epoch`` and all fall on one, else by step.
-
-    Args:
-        history: what ``fit`` returned, or a list of ``(step, images [N, C, H, W])``.
-        n: rows: the first ``n`` images of every snapshot.
-        columns: at most so many snapshots, spread evenly over the run.
-
-    Raises:
-        ValueError: if there are no snapshots, or ``n`` or ``columns`` is below 1.
+    ``history`` is what ``fit`` returned, or a list of ``(step, images [N, C, H, W])``; of its snapshots ``columns`` are
+    taken, spread evenly, and named by epoch where ``steps_per_epoch`` is known and all fall on one, else by step.
     """
     if n < 1:
         raise ValueError(f"n is {n}, but a strip has at least 1 row.")
@@ -119,16 +100,9 @@ def strip(history, n: int = 8, columns: int = 8):
 def curves(history, equilibrium: dict[str, float] | None = None, score: str | None = None):
     """The losses of each step and, under them, a score if one was measured: a Figure.
 
-    Each loss is drawn twice: as it was (faint), and as its mean over a fiftieth of the run around each step.
-
-    Args:
-        history: what ``fit`` returned.
-        equilibrium: loss name to its value at the equilibrium, a dashed line. In the non-saturating game D = 1/2 there,
-            so d_loss = 2 log 2 = 1.386 and g_loss = log 2 = 0.693 (Goodfellow et al., arXiv:1406.2661, section 4.1).
-        score: which score; None takes the first there is.
-
-    Raises:
-        ValueError: if no step was recorded, or ``score`` was not measured.
+    Each loss is drawn twice: as it was (faint), and as its mean over a fiftieth of the run around each step. A dashed
+    line is its value at the ``equilibrium``: in the non-saturating game, where D = 1/2 there, d_loss = 2 log 2 = 1.386
+    and g_loss = log 2 = 0.693 (Goodfellow et al., arXiv:1406.2661, section 4.1). ``score=None`` takes the first one.
     """
     losses = {name: np.asarray(values, dtype=float) for name, values in history.losses.items() if len(values)}
     if not losses:
@@ -192,7 +166,6 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def write_file(path: str | Path, content: bytes) -> Path:
-    """Write bytes to a file, make the folders it needs, and return its path."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

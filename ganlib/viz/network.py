@@ -12,11 +12,11 @@ GAP, DEPTH = 0.9, 0.35  # between boxes; how far one goes back, of its height
 
 
 def network(model: nn.Module, input_shape: tuple[int, ...], title: str = ""):
-    """The maps of a model as boxes, from its input to its output: a Figure.
+    """The maps of a model as boxes, from its input, ``(100,)`` or ``(3, 64, 64)``, to its output: a Figure.
 
     A box is as high and deep as its map has rows, and as thick as it has channels (both as square roots, or the small
-    ones would be points). Over it stands its size, under it the layer that made it and how many weights that has,
-    with the normalisation behind it. ``input_shape`` is that of one example: ``(100,)`` or ``(3, 64, 64)``.
+    ones would be points). Over it stands its size, under it the layer that made it, with how many weights that and
+    the normalisation behind it have.
     """
     boxes = [["input", tuple(input_shape), 0]]
     for layer, shape in outputs(model, input_shape):

@@ -1,8 +1,4 @@
-"""GANs whose images are points in the plane: one picture that shows all of the game at once.
-
-With two coordinates instead of 784 pixels nothing has to be guessed from samples: both clouds of points, the
-discriminator's answer everywhere and the force on every fake fit into one drawing.
-"""
+"""GANs whose images are points in the plane: one picture that shows all of the game at once."""
 
 from collections.abc import Callable
 
