@@ -12,7 +12,7 @@ from torch import nn
 from ganlib.data import load
 from ganlib.runs import build, checkpoint
 from ganlib.runs.config import LOSSES, OF_STEP, Config, change
-from ganlib.runs.settings import name_of
+from ganlib.runs.provenance import name_of
 
 SMALL = dict(dataset="fake", n=40, image_size=8, channels=3, z_dim=4, g_width=2, d_width=2, batch_size=8)
 

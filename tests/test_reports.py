@@ -16,9 +16,10 @@ from ganlib import models
 from ganlib.data import ImageSet, cache, load, sets
 from ganlib.data import loading as data
 from ganlib.metrics import cifar_net, score, score_digits
-from ganlib.runs import Run, checkpoint, folder, reports, settings
-from ganlib.runs.reports import compare, evaluate, find_images, info
-from ganlib.runs.reports import data as tell
+from ganlib.runs import Run, checkpoint, evaluation, folder, provenance
+from ganlib.runs.evaluation import evaluate, find_images
+from ganlib.runs.inventory import data as tell
+from ganlib.runs.reports import compare, info
 from ganlib.steps import GAN
 from ganlib.train import fit
 from ganlib.viz import images as viz
@@ -46,7 +47,7 @@ def test_info_tells_what_the_run_is(run, capsys, monkeypatch):
     assert found["g_opt"] == "Adam · lr 0.05 · betas 0.5, 0.999 · weight_decay 0"
     assert found["images"] == "fake · 300 generated shapes · seed 0 · 300 × 1 × 28 × 28"
     assert found["step"] == "ns" and "batch_size 8" in found["settings"]
-    assert found["steps"] == "6"
+    assert found["steps"] == "6 of 6" and found["snapshots"] == "3" and f"torch {torch.__version__}" in found["ran on"]
     losses = folder.history_of(run).losses
     assert f"g_loss {np.mean(losses['g_loss']):.3g} (mean of 6 steps)" in found["last losses"]
     assert found["best score"] == "fd 9 · sure 0.5 after step 3" and "fd 12.5" in found["last score"]
@@ -59,11 +60,11 @@ def test_info_says_how_to_resume_and_which_checkpoints_are_damaged(run):
     (run / "config.json").write_text(json.dumps(config | {"config": {"z_dim": 4}}))  # as of ganlib train
     checkpoint.path_of(run, 6).write_bytes(b"torn")
     found = info(run)
-    assert found["step-000003"] == "intact" and "is damaged" in found["step-000006"] and found["steps"] == "3"
+    assert found["step-000003"] == "intact" and "is damaged" in found["step-000006"] and found["steps"] == "3 of 6"
     assert found["to resume"] == f"ganlib train --resume-path {run}" and "parameters" in found["generator"]
     checkpoint.path_of(run, 3).write_bytes(b"torn")
     found = info(run)
-    assert "train anew" in found["to resume"] and found["steps"] == "0" and found["last losses"] == "none yet"
+    assert "train anew" in found["to resume"] and found["steps"] == "0 of 6" and found["last losses"] == "none yet"
     assert found["best score"] == found["last score"] == "none"
 
 
@@ -148,7 +149,7 @@ def test_the_weights_themselves_and_the_test_split(run):
 @pytest.mark.parametrize(("size", "resizer"), [(32, "none"), (16, "bicubic")])
 def test_colour_is_judged_by_the_cifar_net_at_its_size(tmp_path, monkeypatch, size, resizer):
     how = dict(metrics=("fd", "is"))  # not all take as long
-    monkeypatch.setattr(reports, "score", functools.partial(score, **how))
+    monkeypatch.setattr(evaluation, "score", functools.partial(score, **how))
     images = load("fake", image_size=size, n=150)
     run = small_run(tmp_path / "run", images, steps=2)
     wanted = score(checkpoint.load_generator(run), images, cifar_net(), n=100, resizer=resizer, **how)
@@ -161,7 +162,9 @@ def test_colour_is_judged_by_the_cifar_net_at_its_size(tmp_path, monkeypatch, si
 def test_the_images_of_a_run_of_the_command_line_are_found(tmp_path, words):
     run = trained_by_command(tmp_path / "run", "--dataset", "fake", "--image-size", "8", *words)
     images = find_images(run)
-    assert settings.fingerprint(images.pixels) == json.loads((run / "config.json").read_text())["images"]["fingerprint"]
+    assert (
+        provenance.fingerprint(images.pixels) == json.loads((run / "config.json").read_text())["images"]["fingerprint"]
+    )
     test = find_images(run, "test")
     assert test.split == "test" and set(test.labels.tolist()) == set(images.labels.tolist())
 

@@ -27,10 +27,10 @@ COMMANDS = {
     "gif": ("ganlib.runs.pictures:gif", "make a film of a run's training"),
     "interpolate": ("ganlib.runs.pictures:interpolate", "make a film of a walk through the latent space"),
     "reconstruct": ("ganlib.runs.pictures:reconstruct", "find what each checkpoint makes of given images"),
-    "evaluate": ("ganlib.runs.reports:evaluate", "score a run's generator"),
+    "evaluate": ("ganlib.runs.evaluation:evaluate", "score a run's generator"),
     "info": ("ganlib.runs.reports:info", "tell what a run is and how it stands"),
     "compare": ("ganlib.runs.reports:compare", "compare runs: a table, and their curves"),
-    "data": ("ganlib.runs.reports:data", "tell which datasets are here, and how to get others"),
+    "data": ("ganlib.runs.inventory:data", "tell which datasets are here, and how to get others"),
 }
 
 

@@ -1,6 +1,6 @@
 """The folder of a run: what ``fit`` keeps there, how it is resumed, and how it is read afterwards.
 
-    config.json                          what the run is: settings, players, images, versions (ganlib.runs.settings)
+    config.json                          what the run is: settings, players, images, versions (ganlib.runs.provenance)
     history.jsonl, metrics.jsonl         one line a step: its losses; one line a score
     samples/step-000250.png              a snapshot: the images of the fixed z, eight to a row
     checkpoints/step-001000.safetensors  everything that training continues from (ganlib.runs.checkpoint)
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
-from ganlib.runs import checkpoint, settings
+from ganlib.runs import checkpoint, provenance
 from ganlib.steps import GAN
 from ganlib.train import History
 
@@ -89,7 +89,7 @@ class Run:
         with lock:
             arguments = {name: getattr(history, name) for name in ("batch_size", "device", "precision")} | asked
             arguments |= dict(checkpoint_every=self.checkpoint_every, keep_at=self.keep_at)
-            config = settings.describe(gan, step, images, arguments) | {"config": self.made_from}
+            config = provenance.describe(gan, step, images, arguments) | {"config": self.made_from}
             if self._gan is gan and not self.resume:
                 self._continue(gan, history, config)
             elif self.resume and checkpoint.steps_in(self.folder):
@@ -136,6 +136,8 @@ class Run:
         before, done = facts["config"], facts["steps_done"]  # config.json may have been written since
         same_z = torch.equal(tensors["run/fixed_z"], gan.fixed_z.cpu())
         self._compare(before, config, done, [] if same_z else ["fixed_z was another one."])
+        if new := provenance.new_surroundings(before, config):
+            log.info(f"Resumed with {', '.join(new)}: the numbers may differ in their last digits.")
         changed = [name for name in checkpoint.OPTIMISERS if before["players"][name] != config["players"][name]]
         checkpoint.restore(gan, tensors, facts, keep_settings=changed)
         self._latest = done
@@ -148,7 +150,7 @@ class Run:
 
     def _compare(self, before: dict, now: dict, done: int, changes: Collection[str] = ()) -> None:
         """Refuse what would make it another run, or note it in the settings of now if that is allowed."""
-        changes = [*settings.differences(before, now), *changes]
+        changes = [*provenance.differences(before, now), *changes]
         if changes and not self.allow_changes:
             raise ValueError(
                 f"The run in '{self.folder}' had other settings: {' '.join(changes)} Give what it had to resume it "
@@ -244,7 +246,7 @@ class Run:
 
 
 def config_of(folder: Path) -> dict:
-    """What ``config.json`` says of a run (see ganlib.runs.settings.describe); ValueError if it is damaged."""
+    """What ``config.json`` says of a run (see ganlib.runs.provenance.describe); ValueError if it is damaged."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from ganlib.data.loading import load
 from ganlib.latent import walks
 from ganlib.latent.inversion import invert
 from ganlib.runs import checkpoint, folder
-from ganlib.runs.reports import find_images
+from ganlib.runs.evaluation import find_images
 from ganlib.train import sample
 from ganlib.viz import film
 from ganlib.viz import images as viz

@@ -1,108 +1,20 @@
-"""What a run is, how it went, what its generator is worth, how several compare; and which datasets are here."""
+"""What a run is and how it went, and how several compare: tables, and a picture of all their curves."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shlex
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
 
-from ganlib._runtime import device as runtime
-from ganlib.data import folders
-from ganlib.data.images import ImageSet
-from ganlib.data.loading import GENERATED, find_path, known_name
-from ganlib.data.sets import SETS, Dataset
-from ganlib.metrics import DigitScore, Report, cifar_net, digit_net, inception_net, score, score_digits
-from ganlib.runs import checkpoint, folder, settings
-from ganlib.runs.build import load_images
-from ganlib.runs.config import Config, change
+from ganlib.runs import checkpoint, folder
 from ganlib.train import History
 from ganlib.viz import images as viz
 
 LAST = 100  # steps that a last loss is the mean of
 OF_OPTIMISER = ("lr", "betas", "alpha", "momentum", "weight_decay")
-
-
-def evaluate(
-    run: Path,
-    *,
-    num: int = 10_000,
-    ema: bool = True,
-    against: Literal["train", "test"] = "train",
-    net: Literal["auto", "digitnet", "cifarnet", "inception"] = "auto",
-    data_root: Path | None = None,
-) -> Report | DigitScore:
-    """Score a run's newest intact checkpoint: each number with its protocol, beside what reals would get.
-
-    The numbers are added to ``evaluations.jsonl`` in the run's folder, too.
-
-    Args:
-        run: the run's folder. Its images are found by what it noted of them; other images are refused.
-        num: samples to draw and judge.
-        ema: the running average of the generator's weights, usually the better one, or the weights themselves.
-        against: the images it was trained on, or the test split of the same dataset.
-        net: what looks at the images. auto: digitnet for MNIST, cifarnet for colour; with inception it is the FID.
-        data_root: a folder to look for the images in first; of a run on a folder or an archive, that one itself.
-    """
-    run = Path(run)
-    noted = folder.config_of(run)["images"]
-    if net == "auto":
-        digits = noted["name"] == "mnist" and tuple(noted["shape"]) == digit_net().image_shape
-        net = "digitnet" if digits else "cifarnet" if noted["shape"][0] == 3 else None
-        if net is None:
-            what = f"'{noted['name']}', {noted['shape']}: the digitnet takes MNIST's digits, the others colour pictures"
-            raise ValueError(f"No net judges {what}. Name one (net) if it fits all the same.")
-    generator = checkpoint.load_generator(run, "ema_generator" if ema else "generator").to(runtime.device())
-    reals = find_images(run, None if against == "train" else "test", data_root)
-    runtime.check_writable(run)  # before the work, not after it
-    if net == "digitnet":
-        found = score_digits(generator, reals, n=num)
-    else:
-        judge = cifar_net() if net == "cifarnet" else inception_net()
-        resize = net == "cifarnet" and tuple(reals.pixels.shape[1:]) != judge.image_shape
-        found = score(generator, reals, judge, n=num, resizer="bicubic" if resize else "none")
-    step = generator.steps_done
-    print(f"step {step:,} of '{run}' · {'running average' if ema else 'weights'}\nagainst {reals.source}\n{found}")
-    facts = {"step": step, "ema": ema, "against": against, "images": reals.source, "scores": found.to_dict()}
-    with (run / "evaluations.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(facts, ensure_ascii=False) + "\n")
-    return found
-
-
-def find_images(run: Path, split: str | None = None, data_root: Path | None = None) -> ImageSet:
-    """The images a run was trained on, or another split of the same dataset and classes; nothing is downloaded.
-
-    They are loaded as the run loaded them, so that a folder is not prepared again, and refused if their pixels differ.
-    """
-    about = folder.config_of(run)
-    noted = about["images"]
-    try:
-        if about.get("config"):  # of ganlib train
-            config = change(Config(), about["config"])
-        else:
-            config = change(Config(), {"dataset": noted["name"], "image_size": noted["shape"][1], "n": noted["count"]})
-        if data_root is not None:
-            of_folder = config.dataset == "folder" or noted["name"] not in SETS
-            config = replace(config, **{"dataset" if of_folder else "data_root": str(data_root)})
-        for channels in dict.fromkeys([config.channels, noted["shape"][0]]):
-            config = replace(config, channels=channels)
-            images = load_images(config, noted["split"], download=False)
-            if settings.fingerprint(images.pixels) == noted["fingerprint"]:
-                same = split in (None, noted["split"])
-                return images if same else load_images(replace(config, n=None), split, download=False)
-        raise ValueError(f"Found is '{images.source}', with other pixels.")
-    except (ValueError, OSError) as error:
-        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(
-            f"The images of the run in '{run}', {noted['count']:,} of '{noted['source']}', are not here: {error} Name "
-            "the folder that has them (data_root), or score in Python: ganlib.metrics.score."
-        ) from error
 
 
 def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]) -> dict[str, str]:
@@ -114,6 +26,9 @@ def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
     run = Path(run)
     config, intact = folder.config_of(run), False
     found = {"run": str(run), **_settings(config), **_progress(folder.history_of(run))}
+    if asked := config["arguments"].get("steps"):
+        found["steps"] += f" of {asked:,}"
+    found |= {"snapshots": str(len(folder.snapshots_in(run))), "ran on": _pairs(config["ran_on"])}
     for path in (checkpoint.path_of(run, step) for step in checkpoint.steps_in(run)):
         try:
             checkpoint.read_checkpoint(path)
@@ -207,59 +122,3 @@ def _curves(histories: dict[str, History]):
         panel.legend(fontsize=8, frameon=False)
     panels[-1].set_xlabel("step (one generator update)")
     return page
-
-
-def data(
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None,
-    *,
-    data_root: Path | None = None,
-) -> dict[str, dict[str, list[str]]]:
-    """Tell which datasets are here and how to get others, or what a folder holds.
-
-    Args:
-        name: a dataset, or the path of a folder or an archive of pictures. Default: all datasets.
-        data_root: a folder to look in first.
-    """
-    key = known_name(name) if name is not None else None
-    if key in GENERATED:
-        found = {key: {"to get it": ["nothing: the pictures are drawn, at any size"]}}
-    elif name is not None and key not in SETS:
-        found = {name: _pictures(find_path(name, key, data_root))}
-    else:
-        found = {label: _dataset(SETS[label], data_root) for label in ([key] if key else SETS)}
-    for label, facts in found.items():
-        print(label, *(f"  {fact}: " + "\n    ".join(lines) for fact, lines in facts.items()), sep="\n")
-    return found
-
-
-def _dataset(dataset: Dataset, root: Path | None) -> dict[str, list[str]]:
-    """Where each split of a dataset is, and how to get what is missing."""
-    found = {"what": [f"{dataset.title}: {dataset.unit}, {dataset.channels}×{dataset.size}×{dataset.size}"]}
-    found |= {s: [f"{copy.where} · '{copy.files[0]}'" for copy in dataset.copies(s, root)] for s in dataset.splits}
-    if missing := [split for split in dataset.splits if not found[split]]:
-        found |= dict.fromkeys(missing, ["not on this machine"])
-        where, found["to get it"] = runtime.data_roots(root)[0] / dataset.names[0], [dataset.missing]
-        if files := dict.fromkeys(file for split in missing if dataset.files for file in dataset.files(split)):
-            found["to get it"] += [f"It is downloaded when first asked for; or put these as they are into '{where}':"]
-            found["to get it"] += [f"{url} ({file}, md5 {md5})" for file, url, md5 in files]
-    return found
-
-
-def _pictures(path: Path) -> dict[str, list[str]]:
-    """How many pictures of which sizes and classes there are by their first bytes, and what is unreadable."""
-    if not (headers := folders.read_headers(folders.members(path))):
-        raise ValueError(folders.none_readable(path, {}))
-    skipped = [f"{name} ({why})" for name, why in headers.items() if isinstance(why, str)]
-    names = [name for name, header in headers.items() if not isinstance(header, str)]
-    found = {"what": [f"{len(headers):,} pictures · '{path}'"]}
-    for split in folders.SPLITS if names else ():
-        with contextlib.suppress(ValueError):  # there is no such split
-            picked = folders.by_folders(path, names, split)
-            counts = Counter(picked.known.values())
-            classes = ", ".join(f"{label} {counts[k]:,}" for k, label in enumerate(picked.classes[:20]))
-            found[split] = [f"{len(picked.known):,} pictures · {len(picked.classes)} classes {classes}".rstrip()]
-    if names:
-        sizes = Counter(headers[name][:2] for name in names)
-        common, smallest = (", ".join(f"{w}×{h} ({n:,})" for (w, h), n in sizes.most_common(3))), min(map(min, sizes))
-        found["sizes"] = [f"most often {common}; at most image_size={smallest} fits all"]
-    return found | {"unreadable": [f"{len(skipped):,}", *skipped[:10]]}

@@ -60,7 +60,10 @@ def train(*, preset: str | None = None, **given) -> History | None:
     if config.batch_size % processes:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared by {processes} processes: take a multiple.")
     if config.tensorboard:
-        importlib.import_module("torch.utils.tensorboard")  # before anything is begun: it may not be installed
+        try:
+            importlib.import_module("torch.utils.tensorboard")  # before anything is begun
+        except ImportError as error:
+            raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard, or leave it out.") from error
     images = build.load_images(config)
     log.info(str(images))
     fitted = build.fitted(config, images)

@@ -1,5 +1,6 @@
 """What a run was is written down, and what has changed is named."""
 
+import copy
 import functools
 import json
 
@@ -9,7 +10,7 @@ from test_train import players
 
 from ganlib import models, steps
 from ganlib.data.images import ImageSet
-from ganlib.runs import settings
+from ganlib.runs import provenance
 from helpers import noise
 
 
@@ -19,7 +20,7 @@ def images(seed=0, n=20, name="noise"):
 
 def describe(gan=None, step=steps.dcgan_step, reals=None, **arguments):
     given = {"batch_size": 8, "steps": 10, "snapshot_every": range(0, 11, 5), "score_every": {3, 1}}
-    return settings.describe(gan or players(), step, reals or images(), given | arguments)
+    return provenance.describe(gan or players(), step, reals or images(), given | arguments)
 
 
 def test_a_description_is_plain_json_and_has_everything():
@@ -53,7 +54,7 @@ def own_step(gan, batches):
     ],
 )
 def test_a_step_is_named_explicitly(step, name):
-    found = settings.name_of(step)
+    found = provenance.name_of(step)
     assert found == name if name else "own_step" in found["g_loss"]
     assert json.loads(json.dumps(found)) == found
 
@@ -62,7 +63,7 @@ def test_the_same_run_has_no_differences_however_long_it_is():
     gan = players()
     gan.generator[2].inplace = gan.discriminator[1].inplace = False  # how a layer computes, not what
     longer = describe(gan, steps=99, snapshot_every=[1], seconds=3.0, checkpoint_every=7, reals=images(name="a copy"))
-    assert settings.differences(describe(), longer) == []
+    assert provenance.differences(describe(), longer) == []
 
 
 def with_changed(change):
@@ -91,7 +92,7 @@ def use_sgd(gan):
     ],
 )
 def test_each_difference_is_named(changed, sentence):
-    found = settings.differences(describe(), describe(**changed))
+    found = provenance.differences(describe(), describe(**changed))
     assert any(sentence in one for one in found), found
 
 
@@ -100,19 +101,37 @@ def test_a_step_from_a_notebook_cannot_be_told_from_another():
         pass
 
     step.__module__, step.__qualname__ = "__main__", "step"
-    assert settings.differences(describe(), describe(step=step)) == []
-    assert settings.differences(describe(step=step), describe()) == []
+    assert provenance.differences(describe(), describe(step=step)) == []
+    assert provenance.differences(describe(step=step), describe()) == []
 
 
 def test_one_pixel_changes_the_fingerprint_and_the_file_does_not(monkeypatch):
     pixels = noise(40)
     changed = pixels.clone()
     changed[38, 0, 7, 7] ^= 1
-    assert settings.fingerprint(pixels) == settings.fingerprint(pixels.clone())
-    assert settings.fingerprint(pixels) != settings.fingerprint(changed)
-    assert settings.fingerprint(pixels) != settings.fingerprint(pixels.view(40, 1, 4, 16))
-    monkeypatch.setattr(settings, "HASH_BYTES", pixels.nbytes // 2)  # every second image
-    assert settings.fingerprint(pixels) != settings.fingerprint(changed)
+    assert provenance.fingerprint(pixels) == provenance.fingerprint(pixels.clone())
+    assert provenance.fingerprint(pixels) != provenance.fingerprint(changed)
+    assert provenance.fingerprint(pixels) != provenance.fingerprint(pixels.view(40, 1, 4, 16))
+    monkeypatch.setattr(provenance, "HASH_BYTES", pixels.nbytes // 2)  # every second image
+    assert provenance.fingerprint(pixels) != provenance.fingerprint(changed)
     changed = pixels.clone()
     changed[39, 0, 7, 7] ^= 1
-    assert settings.fingerprint(pixels) == settings.fingerprint(changed)
+    assert provenance.fingerprint(pixels) == provenance.fingerprint(changed)
+
+
+def test_another_machine_is_told_and_no_difference():
+    before, now = describe(), copy.deepcopy(describe())
+    assert provenance.new_surroundings(before, now) == []
+    now["ran_on"] |= {"torch": "9.0", "threads": 64, "git": "other"}
+    assert provenance.differences(before, now) == []
+    was = before["ran_on"]
+    expected = [f"torch 9.0 instead of {was['torch']}", f"threads 64 instead of {was['threads']}"]
+    assert provenance.new_surroundings(before, now) == expected
+
+
+def test_the_git_revision_is_that_of_the_checkout(monkeypatch, tmp_path):
+    revision = describe()["ran_on"]["git"]
+    assert revision is None or (len(revision.rstrip("+")) == 40 and int(revision.rstrip("+"), 16))
+    monkeypatch.setattr(provenance.runtime, "project_root", lambda: tmp_path)  # no checkout
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert describe()["ran_on"]["git"] is None

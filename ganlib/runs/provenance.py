@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import platform
 import re
+import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 
 import numpy as np
 import safetensors
@@ -41,7 +44,7 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
         "players": players,
         "step": name_of(step),
         "images": told | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
-        "ran_on": versions | {"python": platform.python_version()} | machine,
+        "ran_on": versions | {"python": platform.python_version(), "ganlib": metadata.version("ganlib"), "git": _git_revision()} | machine,
     }
 
 
@@ -79,6 +82,20 @@ def differences(before: dict, now: dict) -> list[str]:
         for key in dict.fromkeys([*was, *has])
         if was.get(key) != has.get(key)
     ]
+
+
+def new_surroundings(before: dict, now: dict) -> list[str]:
+    """What a run is resumed on that may change the last digits of its numbers, though not what it is."""
+    pairs = [(name, before["ran_on"].get(name), now["ran_on"][name]) for name in ("torch", "processor", "threads")]
+    return [f"{name} {has} instead of {was}" for name, was, has in pairs if was != has]
+
+
+def _git_revision() -> str | None:
+    """The commit that ganlib runs from, with a plus where files were changed since; None outside of a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        how = dict(capture_output=True, text=True, timeout=5, check=True)
+        return subprocess.run(command, cwd=runtime.project_root() or "/", **how).stdout.strip()
 
 
 def _compared(config: dict, step: dict) -> Iterator[tuple[str, object]]:

@@ -1,0 +1,92 @@
+"""What a run's generator is worth, on the images that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ganlib._runtime import device as runtime
+from ganlib.data.images import ImageSet
+from ganlib.data.sets import SETS
+from ganlib.metrics import DigitScore, Report, cifar_net, digit_net, inception_net, score, score_digits
+from ganlib.runs import checkpoint, folder, provenance
+from ganlib.runs.build import load_images
+from ganlib.runs.config import Config, change
+
+
+def evaluate(
+    run: Path,
+    *,
+    num: int = 10_000,
+    ema: bool = True,
+    against: Literal["train", "test"] = "train",
+    net: Literal["auto", "digitnet", "cifarnet", "inception"] = "auto",
+    data_root: Path | None = None,
+) -> Report | DigitScore:
+    """Score a run's newest intact checkpoint: each number with its protocol, beside what reals would get.
+
+    The numbers are added to ``evaluations.jsonl`` in the run's folder, too.
+
+    Args:
+        run: the run's folder. Its images are found by what it noted of them; other images are refused.
+        num: samples to draw and judge.
+        ema: the running average of the generator's weights, usually the better one, or the weights themselves.
+        against: the images it was trained on, or the test split of the same dataset.
+        net: what looks at the images. auto: digitnet for MNIST, cifarnet for colour; with inception it is the FID.
+        data_root: a folder to look for the images in first; of a run on a folder or an archive, that one itself.
+    """
+    run = Path(run)
+    noted = folder.config_of(run)["images"]
+    if net == "auto":
+        digits = noted["name"] == "mnist" and tuple(noted["shape"]) == digit_net().image_shape
+        net = "digitnet" if digits else "cifarnet" if noted["shape"][0] == 3 else None
+        if net is None:
+            what = f"'{noted['name']}', {noted['shape']}: the digitnet takes MNIST's digits, the others colour pictures"
+            raise ValueError(f"No net judges {what}. Name one (net) if it fits all the same.")
+    generator = checkpoint.load_generator(run, "ema_generator" if ema else "generator").to(runtime.device())
+    reals = find_images(run, None if against == "train" else "test", data_root)
+    runtime.check_writable(run)  # before the work, not after it
+    if net == "digitnet":
+        found = score_digits(generator, reals, n=num)
+    else:
+        judge = cifar_net() if net == "cifarnet" else inception_net()
+        resize = net == "cifarnet" and tuple(reals.pixels.shape[1:]) != judge.image_shape
+        found = score(generator, reals, judge, n=num, resizer="bicubic" if resize else "none")
+    step = generator.steps_done
+    print(f"step {step:,} of '{run}' · {'running average' if ema else 'weights'}\nagainst {reals.source}\n{found}")
+    facts = {"step": step, "ema": ema, "against": against, "images": reals.source, "scores": found.to_dict()}
+    with (run / "evaluations.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    return found
+
+
+def find_images(run: Path, split: str | None = None, data_root: Path | None = None) -> ImageSet:
+    """The images a run was trained on, or another split of the same dataset and classes; nothing is downloaded.
+
+    They are loaded as the run loaded them, so that a folder is not prepared again, and refused if their pixels differ.
+    """
+    about = folder.config_of(run)
+    noted = about["images"]
+    try:
+        if about.get("config"):  # of ganlib train
+            config = change(Config(), about["config"])
+        else:
+            config = change(Config(), {"dataset": noted["name"], "image_size": noted["shape"][1], "n": noted["count"]})
+        if data_root is not None:
+            of_folder = config.dataset == "folder" or noted["name"] not in SETS
+            config = replace(config, **{"dataset" if of_folder else "data_root": str(data_root)})
+        for channels in dict.fromkeys([config.channels, noted["shape"][0]]):
+            config = replace(config, channels=channels)
+            images = load_images(config, noted["split"], download=False)
+            if provenance.fingerprint(images.pixels) == noted["fingerprint"]:
+                same = split in (None, noted["split"])
+                return images if same else load_images(replace(config, n=None), split, download=False)
+        raise ValueError(f"Found is '{images.source}', with other pixels.")
+    except (ValueError, OSError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(
+            f"The images of the run in '{run}', {noted['count']:,} of '{noted['source']}', are not here: {error} Name "
+            "the folder that has them (data_root), or score in Python: ganlib.metrics.score."
+        ) from error
