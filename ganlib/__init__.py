@@ -1,8 +1,8 @@
-"""ganlib: train generative adversarial networks; it hides the plumbing and never the idea.
+"""ganlib: train generative adversarial networks; hides the plumbing, not the idea.
 
     from ganlib import GAN, fit, load, viz
 
-or all of it at once, as the command line does:  ganlib.main(dataset="mnist", epochs=10)
+or everything at once, like the command line:  ganlib.main(dataset="mnist", epochs=10)
 """
 
 import logging
@@ -10,7 +10,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-# Name -> module that defines it. They are imported on first use (PEP 562), so `ganlib --help` does without torch.
+# Name -> module that defines it. They are imported on first use (PEP 562), so `ganlib --help` needs no torch.
 _HOMES = {
     **dict.fromkeys(("GAN", "frozen"), "ganlib.steps"),
     **dict.fromkeys(("Diverged", "History", "fit", "sample"), "ganlib.train"),
@@ -23,7 +23,7 @@ _ROOMS = ("data", "latent", "losses", "metrics", "models", "runs", "steps", "tra
 
 
 class _Print(logging.Handler):
-    """Prints messages bare: stderr would be kept in a notebook as an error."""
+    """Prints messages to stdout: a notebook would show stderr as an error."""
 
     def emit(self, record):
         print(self.format(record))
@@ -35,7 +35,7 @@ logging.getLogger("ganlib").propagate = False  # Colab's root logger would print
 
 
 def main(*, preset=None, **settings):
-    """Train a GAN, or resume a run, as ``ganlib train`` does: see :func:`ganlib.runs.training.train`.
+    """Train a GAN or resume a run: see :func:`ganlib.runs.training.train`.
 
     ``ganlib.main(dataset="mnist", epochs=10, loss="wgan-gp", out="runs/mine")``; after an interruption
     ``ganlib.main(resume_path="runs/mine")``. The settings are those of :class:`ganlib.runs.config.Config`.

@@ -38,7 +38,7 @@ def minimax_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def minimax_g_loss(fake_logits: Tensor) -> Tensor:
     """The generator's minimax loss, *saturating*: ``E[log(1 - D(G(z)))]``, <= 0.
 
-    Its gradient with respect to a logit is ``-D(G(z))``: it vanishes just where the discriminator is sure that the
+    Its gradient with respect to a logit is ``-D(G(z))``: it vanishes exactly where the discriminator is sure that the
     sample is fake. At logit 0 the loss is ``-log 2 = -0.693``.
 
     Source: Goodfellow et al. 2014, arXiv:1406.2661, eq. (1) and Algorithm 1.
@@ -61,7 +61,7 @@ def non_saturating_g_loss(fake_logits: Tensor) -> Tensor:
     return softplus(-_full(fake_logits)).mean()
 
 
-# A Wasserstein loss takes scores f of any real size, and the network that gives them is a critic.
+# A Wasserstein loss takes unbounded scores f, and the network that returns them is a critic.
 
 
 def wasserstein_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ def wasserstein_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 def wasserstein_g_loss(fake_scores: Tensor) -> Tensor:
     """The generator's side of the Wasserstein game: ``-E[f(G(z))]``, unbounded.
 
-    Its gradient with respect to a score is -1 whatever the score: it never saturates. Two values can be compared only
-    as far as their critics can.
+    Its gradient with respect to a score is always -1: it never saturates. Two values are comparable only if their
+    critics are.
 
     Source: Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1, line 10.
     """
@@ -90,7 +90,7 @@ def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """The discriminator's hinge loss: ``E[max(0, 1 - x)] + E[max(0, 1 + y)]``, >= 0.
 
     Here x and y are the raw outputs for reals and fakes. At 0 everywhere it is 2. A real beyond +1 and a fake beyond -1
-    are right enough and pull no more. It is no Wasserstein loss, although the generator's side is the same.
+    are right enough and have no gradient. It is not a Wasserstein loss, although the generator's side is the same.
 
     Source: Lim & Ye 2017, arXiv:1705.02894, and Miyato et al. 2018, arXiv:1802.05957, eq. (16).
     """
@@ -104,8 +104,8 @@ hinge_g_loss = wasserstein_g_loss
 def relativistic_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """The discriminator's relativistic pairing loss: ``E[softplus(-(x - y))]``, >= 0.
 
-    The i-th real, of logit x, is paired with the i-th fake, of logit y: the discriminator says which of the two is the
-    real one, and only the difference counts. At equal logits it is ``log 2``. A ValueError if the shapes differ.
+    The i-th real, with logit x, is paired with the i-th fake, with logit y: the discriminator says which of the two is
+    real, and only the difference counts. At equal logits it is ``log 2``. ValueError if the shapes differ.
 
     Source: Jolicoeur-Martineau 2018, arXiv:1807.00734 (RSGAN); Huang et al. 2024 (R3GAN), arXiv:2501.05441, eq. (2).
     """
@@ -120,7 +120,7 @@ def relativistic_g_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, clip_value: float) -> None:
-    """Clamp each parameter of ``critic`` (no buffer) to [-clip_value, clip_value].
+    """Clamp each parameter of ``critic``, but no buffer, to [-clip_value, clip_value].
 
     Raises:
         ValueError: if ``clip_value`` is not above 0.
@@ -142,7 +142,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.G
     """How far the gradient's length between reals and fakes is from 1, squared.
 
     It is ``E[(|∇f(x̂)|₂ - 1)²]`` at ``x̂ = ε x + (1 - ε) G(z)`` with a fresh ε ~ U[0, 1] for each example. Two-sided:
-    slopes below 1 cost as well. The norm is of each example's whole gradient, over all its pixels.
+    slopes below 1 are also penalised. The norm is of each example's full gradient, over all its pixels.
 
     Args:
         critic: network [B, ...] -> scores [B]; if it has BatchNorm, there is a warning.
@@ -168,8 +168,8 @@ def r1_penalty(discriminator: nn.Module, real: Tensor, *, batch_norm: bool = Fal
     Args:
         discriminator: network [B, ...] -> logits [B]; if it has BatchNorm, there is a warning.
         real: [B, ...], such as [B, C, H, W]; it gets no gradient.
-        batch_norm: whether BatchNorm is meant, and no warning wanted. What is penalised then is how all logits of a
-            batch together change with each example: no longer the paper's bound, but steepness all the same.
+        batch_norm: whether BatchNorm is intended, so that there is no warning. The penalty is then on how all logits of
+            a batch together change with each example: not the paper's bound, but still a penalty on steepness.
 
     Returns:
         scalar, >= 0, to be weighted with γ; differentiable by the discriminator's weights.
@@ -185,7 +185,7 @@ def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
 
 
 def _input_gradients(critic: nn.Module, points: Tensor, batch_norm: bool = False) -> Tensor:
-    """Each score's gradient by its own example, flat [B, D], itself differentiable."""
+    """The gradient of each score by its example, flat [B, D], itself differentiable."""
     if not batch_norm and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in critic.modules()):
         warnings.warn(
             "This critic has BatchNorm, so one example's score depends on its whole batch, and the penalised gradient "

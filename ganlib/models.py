@@ -1,7 +1,7 @@
 """The networks: DCGAN for any image size and its relatives, and a look inside.
 
 A generator maps latent vectors z [B, z_dim] to images [B, C, H, W] in [-1, 1]; a discriminator maps such images to one
-logit each, [B], with no sigmoid. What the builders' arguments mean is told here once; a ValueError names a wrong one:
+logit each, [B], with no sigmoid. The builders share these arguments; a ValueError names an invalid one:
 
     image_size  side of the square images, pixels        channels  colour channels of the images
     width       channels of the hidden map next to the image; each map further in has twice as many, up to 8 x width
@@ -23,7 +23,7 @@ from ganlib._runtime.weights import Network
 from ganlib._runtime.weights import load_strict as load_strict
 
 LEAK = 0.2  # slope of LeakyReLU below zero, Radford et al. 2015, section 4
-CHOSEN = 3.0  # the value at the chosen place of a CategoricalCode; 2, 4 and 6 did worse (benchmarks/README.md)
+CHOSEN = 3.0  # the value of the chosen entry of a CategoricalCode; 2, 4 and 6 were worse (benchmarks/README.md)
 
 
 class Generator(Network):
@@ -52,13 +52,13 @@ class Discriminator(Network):
 class CategoricalCode(nn.Module):
     """The last ``k`` numbers of z [B, z_dim, ...] as a choice.
 
-    It puts CHOSEN where the largest of them was, and 0 elsewhere. A generator is continuous: if all of z is, too, every
-    path from a 3 to a 7 leads over something that is neither, and some z lie there. Between two choices lies nothing.
-    As all z_i ~ N(0, 1), each choice is equally likely. So that one can search for z, the gradient is that of a softmax
+    The largest becomes CHOSEN, the others 0. A generator is continuous: if all of z is as well, every path from a 3 to
+    a 7 passes images that are neither, and some z lie there. Between two choices there is nothing. As all
+    z_i ~ N(0, 1), each choice is equally likely. The gradient is that of a softmax, so that z can be optimised
     (straight-through: Bengio et al. 2013, arXiv:1308.3432).
 
-    Source: the categorical code of Chen et al. 2016 (InfoGAN), arXiv:1606.03657, section 7.2, here without a loss of
-    its own; why a connected z does not do is in Khayatkhoei et al. 2018, arXiv:1806.00880.
+    Source: the categorical code of Chen et al. 2016 (InfoGAN), arXiv:1606.03657, section 7.2, but without its loss;
+    Khayatkhoei et al. 2018, arXiv:1806.00880, explain why a connected z is not enough.
     """
 
     def __init__(self, k: int):
@@ -75,7 +75,7 @@ class CategoricalCode(nn.Module):
 
 
 class PerClass(nn.Module):
-    """One generator for each class (all of one z_dim): image i is of class i modulo k."""
+    """One generator for each class, all with one z_dim: image i has class i modulo k."""
 
     def __init__(self, generators: Sequence[nn.Module]):
         super().__init__()
@@ -89,7 +89,7 @@ class PerClass(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         turns = torch.arange(len(z), device=z.device) % len(self.generators)
         parts = [generator(z[turns == c]) for c, generator in enumerate(self.generators) if c < len(z)]
-        return torch.cat(parts)[turns.argsort(stable=True).argsort()]  # back in the order of z
+        return torch.cat(parts)[turns.argsort(stable=True).argsort()]  # back to the order of z
 
 
 def dcgan_generator(image_size=64, channels=3, width=64, z_dim=100, *, base=4, categories=0, seed=0) -> Generator:
@@ -101,11 +101,11 @@ def dcgan_generator(image_size=64, channels=3, width=64, z_dim=100, *, base=4, c
     Args:
         image_size: 8 or more.
         base: largest side of the smallest map, pixels: 28 goes 28-14-7-3 with 4, and 28-14-7 with 7.
-        categories: how many of z's numbers, the last ones, are a :class:`CategoricalCode`; 0 for none.
+        categories: how many of the last numbers of z are a :class:`CategoricalCode`; 0 for none.
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3 and figure 1 (which has width 128 at 64 pixels).
     """
-    config = {"kind": "dcgan", **locals()}  # the arguments as they were given
+    config = {"kind": "dcgan", **locals()}  # the arguments as given
     if categories and not 2 <= categories < z_dim:
         raise ValueError(f"categories={categories}, but must be 0, or at least 2 and below z_dim={z_dim}.")
     *sides, first = _sides(image_size, base)  # for example 64, 32, 16, 8 and 4
@@ -121,7 +121,7 @@ def dcgan_generator(image_size=64, channels=3, width=64, z_dim=100, *, base=4, c
 def dcgan_discriminator(image_size=64, channels=3, width=64, *, base=4, norm="batch", depth=1, seed=0) -> Discriminator:
     """The DCGAN discriminator: strided convolutions down to a small map and a logit.
 
-    LeakyReLU throughout, and a normalisation everywhere but on the input layer and the output. With BatchNorm an
+    LeakyReLU throughout, and normalisation everywhere except on the input layer and the output. With BatchNorm an
     image's logit depends on its whole batch; a Wasserstein critic and every penalty on gradients need another ``norm``.
 
     Args:
@@ -129,8 +129,8 @@ def dcgan_discriminator(image_size=64, channels=3, width=64, *, base=4, norm="ba
         norm: ``"batch"``; ``"none"``; ``"layer"`` (over the whole map of each image, with a scale and a shift for
             each channel); ``"instance"`` (over each channel of each image); or ``"spectral"``, which divides every
             layer's weights by their largest singular value (Miyato et al. 2018, arXiv:1802.05957).
-        depth: convolutions from one size to the next, 1 or more, except for the first halving: those before the last
-            are 3x3 and leave the size as it is.
+        depth: convolutions from one size to the next, 1 or more, except for the first halving: all but the last are
+            3x3 and keep the size.
 
     Source: Radford et al. 2015, arXiv:1511.06434, section 3.
     """
@@ -168,13 +168,13 @@ NORMS = {
 
 def _block(layer: nn.Module, leak: float = 0.0, norm=nn.BatchNorm2d) -> list[nn.Module]:
     """A convolution, a norm (which would subtract a bias), a ReLU or LeakyReLU."""
-    # In place: the same numbers in half the memory. That is safe, as nothing else reads what goes in.
+    # In place: the same numbers in half the memory. That is safe, as nothing else reads the input.
     activation = nn.LeakyReLU(leak, inplace=True) if leak else nn.ReLU(inplace=True)
     return [layer, *([norm(layer.out_channels)] if norm else []), activation]
 
 
 def _sides(image_size: int, base: int) -> list[int]:
-    """Sides of the maps from the image down: halved until one is at most ``base``."""
+    """The sides of the maps, from the image on, halved down to ``base`` or less."""
     if image_size < 8:
         raise ValueError(f"image_size={image_size}, but a DCGAN can be built for 8 pixels and more.")
     if not 2 <= base < image_size:
@@ -223,7 +223,7 @@ def _eighth(image_size: int, width: int) -> int:
 
 
 def pooled_generator(z_dim=100, seed=0) -> Generator:
-    """The generator of 28-pixel digits that many tutorials have.
+    """The generator of 28-pixel digits in many tutorials.
 
     z_dim -> 256@7 -> 128@14 -> 64@28 -> 32@28 -> 1@28, kernels 7, 4, 4, 3, 3; 1,929,921 parameters at z_dim 100.
     """
@@ -234,7 +234,7 @@ def pooled_generator(z_dim=100, seed=0) -> Generator:
 
 
 def pooled_discriminator(seed=0) -> Discriminator:
-    """Its opponent, a classifier's layout: max-pooling, dropout, two linear layers.
+    """Its discriminator, a classifier's layout: max-pooling, dropout, linear layers.
 
     9,942,401 parameters. Four 3x3 convolutions 64-128-256-512 with BatchNorm and LeakyReLU, max-pooling and dropout 0.3
     between them (28 -> 14 -> 7 -> 4), then Linear 8192 -> 1024 -> 1: 84% of the parameters are in the first of these.
@@ -262,7 +262,7 @@ def _hidden(sizes, activation) -> list[nn.Module]:
     return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), activation())]
 
 
-# kind, as a network's config names it -> (generator, discriminator)
+# kind, as named in a network's config -> (generator, discriminator)
 BUILDERS = {
     "dcgan": (dcgan_generator, dcgan_discriminator),
     "linear": (linear_generator, linear_discriminator),

@@ -1,6 +1,6 @@
 """The two players, and one training step of each kind of game.
 
-They are the canonical form of what the notebooks write out. A step makes **one** generator update: it takes the GAN and
+They are the reference form of the notebooks' steps. A step makes **one** generator update: it takes the GAN and
 an iterator of batches of real images, and returns the scalars to record by name, in the units of :mod:`ganlib.losses`:
 losses without their penalties, and penalties without their weights. A ValueError names a setting out of range.
 """
@@ -25,16 +25,16 @@ Record = dict[str, Tensor]  # name -> scalar
 
 @dataclass
 class GAN:
-    """The two players, their optimisers, and how far their training has come.
+    """The two players, their optimisers, and the progress of their training.
 
     Attributes:
         generator: network [B, z_dim] -> images [B, C, H, W] in [-1, 1].
         discriminator: network [B, C, H, W] -> logits [B].
         g_opt, d_opt: their optimisers; z_dim: size of the latent vector.
         seed: of the latent vectors, the order of the images and dropout.
-        ema_decay: share of itself that the running average keeps at each step; 0 for no average.
-        fixed_z: [n, z_dim], the same latent vectors for every snapshot; default: 64 of their own seed.
-        device: "cuda", "mps" or "cpu", where to train; default: the best there is.
+        ema_decay: decay of the generator's running average per step; 0 for no average.
+        fixed_z: [n, z_dim], the same latent vectors for every snapshot; default: 64, seeded separately.
+        device: "cuda", "mps" or "cpu", where to train; default: the best available.
         ema_generator: the running average of the generator's weights, at first a copy.
         steps_done: generator updates so far; data_position: how far the batches have come, None before the first.
     """
@@ -60,9 +60,9 @@ class GAN:
         elif self.fixed_z.ndim != 2 or self.fixed_z.shape[1] != self.z_dim:
             raise ValueError(f"fixed_z has shape {list(self.fixed_z.shape)}, but must be [n, {self.z_dim}] (z_dim).")
         self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.ema_generator.averaged = True  # a score can say whose samples it judged
+        self.ema_generator.averaged = True  # lets a score tell whose samples it scored
         for model in (self.generator, self.ema_generator):
-            model.z_dim = self.z_dim  # so that a score can draw from a plain nn.Sequential, too
+            model.z_dim = self.z_dim  # lets a score also draw from a plain nn.Sequential
         self.z_rng = rng(self.seed + Z_STREAM)
 
     def sample_z(self, n: int) -> Tensor:
@@ -73,10 +73,10 @@ class GAN:
 
 @contextlib.contextmanager
 def frozen(model: nn.Module):
-    """``model`` with fixed weights inside the block: gradients flow through it only.
+    """``model`` with frozen weights inside the block: gradients only flow through it.
 
-    The generator's loss is differentiated through the discriminator but only moves the generator; without this,
-    backward would also compute every weight gradient of the discriminator, for nothing.
+    The generator's loss is differentiated through the discriminator but only updates the generator; without this,
+    backward would also compute every weight gradient of the discriminator, in vain.
     """
     free = [weight for weight in model.parameters() if weight.requires_grad]
     model.requires_grad_(False)
@@ -114,12 +114,12 @@ def hinge_step(gan: GAN, batches: Batches) -> Record:
 def dcgan_r1_step(gan: GAN, batches: Batches, *, r1_gamma=0.02, r1_every=8) -> Record:
     """As :func:`dcgan_step`, with a penalty that keeps the discriminator from winning.
 
-    It returns ``d_loss`` and ``g_loss``. The penalty R1, on how steep the discriminator is at the reals, is weighted
-    with ``r1_gamma`` (γ, at least 0). It takes one more pass forwards and two backwards, so it comes every ``r1_every``
-    steps (at least 1) and counts for all of them. The discriminator may have BatchNorm.
+    It returns ``d_loss`` and ``g_loss``. The penalty R1, on the discriminator's steepness at the reals, has the weight
+    ``r1_gamma`` (γ, at least 0). It costs one more forward pass and two backward ones, so it is applied every
+    ``r1_every`` steps (at least 1), weighted for all of them. The discriminator may have BatchNorm.
 
-    Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9); seldom but strongly: Karras et al. 2020, arXiv:1912.04958,
-    section 3.1 (lazy regularization).
+    Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9); lazy regularization: Karras et al. 2020, arXiv:1912.04958,
+    section 3.1.
     """
     _check_weight(r1_gamma=r1_gamma)
     if r1_every < 1:
@@ -216,7 +216,7 @@ def _pair(gan: GAN, batches: Batches) -> tuple[Tensor, Tensor]:
 
 
 def _raise_score(gan: GAN, n: int) -> Tensor:
-    """The generator's update of both Wasserstein games; its loss."""
+    """The generator's update in both Wasserstein games; returns its loss."""
     with frozen(gan.discriminator):
         g_loss = losses.wasserstein_g_loss(gan.discriminator(gan.generator(gan.sample_z(n))))
         _descend(gan.g_opt, g_loss)
@@ -235,7 +235,7 @@ def _check_weight(**weights: float) -> None:
             raise ValueError(f"{name}={value}, but a penalty's weight is at least 0; a negative one would reward it.")
 
 
-# name -> step, as settings and checkpoints name it
+# name -> step, as in settings and checkpoints
 STEPS = {
     "ns": dcgan_step,
     "ns-r1": dcgan_r1_step,

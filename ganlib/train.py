@@ -1,4 +1,4 @@
-"""``fit``: everything about training a GAN that is not the idea."""
+"""``fit``: the training loop, with everything around the game itself."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def fit(
     precision: str = "auto",
     watchers: Sequence[Callable[[History], None]] | None = None,
 ) -> History:
-    """Train ``gan`` with ``step`` on ``images``, for so many ``steps`` or ``seconds``, whichever ends first.
+    """Train ``gan`` with ``step`` on ``images`` for ``steps`` or ``seconds``.
 
-    A second call continues where the first stopped. Interrupting is safe (Ctrl-C, or a notebook's stop button): the
+    A second call continues where the first stopped. It is safe to interrupt (Ctrl-C, or a notebook's stop button): the
     players stay usable. The same seed gives the same run on a CPU.
 
     Args:
@@ -54,14 +54,14 @@ def fit(
         step: one generator update: ``step(gan, batches) -> {name: scalar}``. ``next(batches)`` gives real images,
             float32 [batch_size, C, H, W] in [-1, 1].
         images: the reals; mirrored at random if they are ``images.with_flips()``.
-        steps, seconds: generator updates and training time; of a resumed run both count from its beginning.
+        steps, seconds: limits, the first of which ends training; a resumed run counts both from its beginning.
         batch_size: images a batch.
-        snapshot_every: when to draw what the running average makes of ``gan.fixed_z``: a number (0, once, twice, ...
-            so many steps) or a set of steps.
-        score: called with the running average's generator; returns name -> number. Its attribute ``best``, such as
+        snapshot_every: when the running average draws ``gan.fixed_z``: at multiples of a number of steps, or at a
+            set of steps.
+        score: called with the averaged generator; returns name -> number. Its attribute ``best``, such as
             ``("fd", "lowest")``, says which checkpoint is the best.
-        score_every: when to score, as ``snapshot_every``.
-        run: a :class:`ganlib.runs.Run`, which keeps everything on disk.
+        score_every: when to score, like ``snapshot_every``.
+        run: a :class:`ganlib.runs.Run`, which saves everything to disk.
         precision: "auto" (bfloat16 where the hardware has it in silicon), "fp32" or "bf16".
         watchers: called with the history after each step and at the end. Default: a progress bar; ``()`` for none.
 
@@ -89,7 +89,7 @@ def fit(
 
 
 def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
-    """Make steps until the history is over or somebody interrupts."""
+    """Make steps until a limit is reached or training is interrupted."""
     device = batches.device
     losses = _Losses(history, 1 if device.type == "cpu" else READ_EVERY)
     earlier = batches.epoch * batches.per_epoch + batches.index - history.batches
@@ -128,7 +128,7 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
 
 
 class _Look:
-    """Takes snapshots and scores after the steps that ask for them."""
+    """Takes snapshots and scores after the steps chosen for them."""
 
     def __init__(self, gan, history, snapshot_every: Every, score, score_every: Every):
         self.gan, self.history, self.score = gan, history, score
@@ -149,20 +149,20 @@ class _Look:
 
 
 def due(step: int, every: Every) -> bool:
-    """Whether ``step`` is one of ``every``: a multiple of a number, or a member of a set; never of None."""
+    """Whether ``step`` is a multiple of a number, or in a set; False for None."""
     if every is None:
         return False
     return every > 0 and step % every == 0 if isinstance(every, int) else step in every
 
 
 class _Losses:
-    """What steps returned, on its way into the history; reading off a GPU waits for it, so many are read at once."""
+    """Values returned by steps, read in blocks, as each read waits for the GPU."""
 
     def __init__(self, history: History, every: int):
         self.history, self.every, self.unread = history, every, []
 
     def add(self, record: dict[str, Tensor]) -> None:
-        """Note what one step returned, if it is a dict of scalars ``[]`` with the names of the steps before it."""
+        """Add what a step returned: a dict of scalars ``[]``, always with the same names."""
         wanted = "it must return a dict of scalars such as {'d_loss': d_loss, 'g_loss': g_loss}"
         if not isinstance(record, dict) or not record:
             got = "nothing (is there a return?)" if record is None else f"a {type(record).__name__}: {record!r:.40}"
@@ -181,15 +181,15 @@ class _Losses:
             self.read()
 
     def read(self) -> None:
-        """Move what is unread into the history, up to the first loss that is not a finite number."""
+        """Move the values into the history, up to the first that is not finite."""
         while self.unread:
             values = {name: value.item() for name, value in self.unread.pop(0).items()}
             if bad := next((name for name, value in values.items() if not math.isfinite(value)), None):
                 step = self.history.first_step + self.history.steps + 1
                 raise Diverged(
-                    f"{bad} became {values[bad]} at step {step:,}; the weights are of no use any more. Build the "
-                    "players anew and try a lower learning rate, precision='fp32', or a look at the step: a log or a "
-                    "division of your own is the usual cause. Checkpoints on disk are from before.",
+                    f"{bad} became {values[bad]} at step {step:,}; the weights are useless now. Build the players "
+                    "anew and try a lower learning rate or precision='fp32', or check the step: a log or a division "
+                    "of your own is the usual cause. Checkpoints on disk are from before.",
                     self.history,
                 )
             for name, value in values.items():
@@ -197,7 +197,7 @@ class _Losses:
 
 
 def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
-    """Images of ``z`` [n, z_dim] as uint8 [n, C, H, W] on the CPU, drawn in eval mode, ``batch_size`` at a time."""
+    """Images of ``z`` [n, z_dim] in eval mode, as uint8 [n, C, H, W] on the CPU."""
     device = next(generator.parameters()).device
     with runtime.eval_mode(generator):
         return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(batch_size)])
@@ -205,7 +205,7 @@ def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
 
 @torch.no_grad()
 def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move weights and buffers of ``average`` towards ``model``: ``w <- decay w + (1 - decay) w_model``.
+    """Update a running average: ``w <- decay w + (1 - decay) w_model``.
 
     In the first steps the decay is at most ``(1 + step) / (10 + step)``, so that the average forgets its start.
 
@@ -226,18 +226,18 @@ class History:
     """What happened during a run.
 
     Attributes:
-        losses: name -> one value a step, as the step returned them.
-        snapshots: (steps done, uint8 [n, C, H, W]): what the running average makes of the fixed z.
+        losses: name -> one value per step, as returned by the step.
+        snapshots: (steps done, uint8 [n, C, H, W]): the running average's images of the fixed z.
         scores: (steps done, name -> value).
-        best_by: which number of the score is best and which way: ``("fd", "lowest")``, or None.
+        best_by: which number of the score decides, and how: ``("fd", "lowest")``, or None.
         batch_size: images a batch.
-        steps_per_epoch: steps in one pass over the reals; its ragged end is left out.
-        seconds: training time; snapshots, scores and checkpoints not counted.
-        first_step: steps that the players had done before this run.
-        batches: batches of reals that its steps took.
+        steps_per_epoch: steps in one pass over the reals, without an incomplete last batch.
+        seconds: training time, without snapshots, scores and checkpoints.
+        first_step: steps of the players before this run.
+        batches: batches of reals used so far.
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
-        total: steps that this run will have, None if only its time is limited.
-        limit, seconds_before: seconds that this call may take, and those that earlier calls took.
+        total: steps that this run will have; None if only its time is limited.
+        limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
         running: False once ``fit`` has ended.
         intact: whether the players are between two steps, so that training can continue exactly.
         stopped: why it ended before its last step, or None.
@@ -268,14 +268,14 @@ class History:
 
     @property
     def best(self) -> int | None:
-        """The step with the best score, by ``best_by``; before the first step does not count. None if there is none."""
+        """The step with the best score, by ``best_by``, after the first step; or None."""
         name, way = self.best_by or (None, "lowest")
         sign = -1 if way == "highest" else 1
         found = [(sign * values.get(name, math.nan), step) for step, values in self.scores if step]
         return min((pair for pair in found if math.isfinite(pair[0])), default=(0, None))[1]
 
     def start(self, steps: int | None, seconds: float | None, done: int, from_the_beginning: bool) -> None:
-        """Set the limits of a call of ``fit``, counted from the beginning of the run or from ``done`` steps on."""
+        """Set the limits of a call of ``fit``, from the run's beginning or ``done`` steps."""
         self.seconds_before = 0.0 if from_the_beginning else self.seconds
         self.total = steps if steps is None or from_the_beginning else steps + done - self.first_step
         self.limit, self.running = seconds, True
@@ -286,7 +286,7 @@ class History:
         return out_of_time or (self.total is not None and done - self.first_step >= self.total)
 
     def finish(self, done: int, interrupted: bool, per_epoch: int) -> None:
-        """Note how a call of ``fit`` ended."""
+        """Record how a call of ``fit`` ended."""
         self.running = False
         if self.batches > self.steps:  # a step may take several batches
             self.steps_per_epoch = per_epoch * self.steps / self.batches
@@ -312,7 +312,7 @@ class Diverged(FloatingPointError):
 
 
 def _check(gan: GAN, steps, seconds, batch_size) -> None:
-    """Refuse with a sentence, before anything is touched, what could not work."""
+    """Refuse arguments that cannot work, before anything is changed."""
     if steps is None and seconds is None:
         raise ValueError("fit needs steps=..., seconds=..., or both, to know when to stop.")
     for name, value in (("steps", steps), ("seconds", seconds)):

@@ -1,4 +1,4 @@
-"""How long to run: a notebook takes minutes on a laptop, as long as it deserves on a GPU, and seconds in a test."""
+"""How long to run: minutes on a laptop, longer on a GPU, seconds in a test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from ganlib._runtime import device as runtime
 
-# What each profile makes of a full value. Only budgets: never a width, a learning rate or a loss.
+# How each profile scales a full value. Only budgets: never a width, a learning rate or a loss.
 PROFILES = {
     "full": {"steps": 1.0, "epochs": 1.0, "seconds": 1.0, "n_train": 1.0, "n_samples": 1.0},
     "cpu": {"steps": 1 / 4, "epochs": 1.0, "seconds": 1.0, "n_train": 1 / 12, "n_samples": 1 / 2},
@@ -17,16 +17,16 @@ SMALLEST = {"steps": 4, "epochs": 1, "seconds": 1, "n_train": 256, "n_samples": 
 
 
 def budget(**full: int) -> SimpleNamespace:
-    """Scale a notebook's budgets to this machine; print what was chosen and how to choose another.
+    """Scale a notebook's budgets to this machine, and print the profile.
 
-    The profile is that of ``GANLIB_PROFILE``, by default ``full`` with CUDA and ``cpu`` without.
+    The profile is ``GANLIB_PROFILE``. Default: ``full`` with CUDA, ``cpu`` without.
 
     Args:
-        **full: what a GPU runs: ``steps`` (and ``anything_every``, counted in steps), ``epochs``, ``seconds``,
+        **full: budgets for a GPU: ``steps`` (and ``anything_every``, counted in steps), ``epochs``, ``seconds``,
             ``n_train`` (training images), ``n_samples`` (images scored); whole numbers from 1 on.
 
     Returns:
-        the same names, each with a whole number that is at most the full one.
+        the same names, each with a whole number up to the full one.
     """
     chosen = os.environ.get("GANLIB_PROFILE") or ("full" if runtime.device().type == "cuda" else "cpu")
     if chosen not in PROFILES:

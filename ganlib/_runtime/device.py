@@ -1,4 +1,4 @@
-"""Where a run happens: the device, the precision that is fast on it, its memory and its folders."""
+"""Where a run happens: device, precision, memory and folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 
 
 def device(name: str | None = None) -> torch.device:
-    """The device called ``name``, such as "cuda:1"; by default CUDA, else Apple's MPS, else the CPU."""
+    """The device called ``name``, such as "cuda:1". Default: CUDA, else MPS, else CPU."""
     have = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     with contextlib.suppress(RuntimeError):
         chosen = torch.device(name or have[0])
@@ -26,7 +26,7 @@ def device(name: str | None = None) -> torch.device:
 
 
 def has_fast_bf16(where: torch.device) -> bool:
-    """Whether ``where`` has bfloat16 in silicon: CPUs without AMX emulate it, slowly, although oneDNN says it works."""
+    """Whether ``where`` has bfloat16 in hardware; CPUs without AMX emulate it slowly."""
     if where.type == "cuda":
         return torch.cuda.get_device_capability(where)[0] >= 8
     if where.type != "cpu":
@@ -36,12 +36,12 @@ def has_fast_bf16(where: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported()
 
 
-# Below this many parameters a CPU gains half in speed at most, and the few runs compared were no better for it.
+# With fewer parameters a CPU is at most half as fast again, and the few runs compared were no better for it.
 SMALLEST_BF16_NETWORK = 1_000_000
 
 
 def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto") -> torch.dtype:
-    """float32 or bfloat16, as ``asked`` ("auto", "fp32" or "bf16"), for players of ``n_parameters`` together."""
+    """float32 or bfloat16 for ``asked``, "auto", "fp32" or "bf16"."""
     if asked not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision is '{asked}', but must be 'auto', 'fp32' or 'bf16'.")
     worth_it = (where.type != "cpu" or n_parameters >= SMALLEST_BF16_NETWORK) and has_fast_bf16(where)
@@ -52,13 +52,13 @@ def autocast(where: torch.device, dtype: torch.dtype) -> contextlib.AbstractCont
     """Autocast to ``dtype`` on ``where``; no context at all for float32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
-    # No cache of cast weights: a step changes them inside this context, and would continue with the old ones.
+    # No cache of cast weights: a step changes weights inside this context, and would continue with the old ones.
     return torch.autocast(where.type, dtype=dtype, cache_enabled=False)
 
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module):
-    """``model`` in eval mode and without gradients inside the block; every layer's own mode comes back after it."""
+    """``model`` in eval mode, without gradients; then each layer's mode is restored."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -71,7 +71,7 @@ def eval_mode(model: nn.Module):
 
 @contextlib.contextmanager
 def kept_memory():
-    """Let glibc keep freed memory inside the block for the next training step: a CPU's step takes 5 to 10% less time.
+    """Let glibc keep freed memory for the next step: 5 to 10% less time on a CPU.
 
     By default it returns large blocks to the system, which hands them out again page by page, filled with zeros.
     """
@@ -79,7 +79,7 @@ def kept_memory():
         yield
         return
     glibc = ctypes.CDLL(None)
-    # M_MMAP_MAX and so on in malloc.h: the value inside; and after, where glibc's own rule arrives with large blocks.
+    # M_MMAP_MAX and so on in malloc.h: the value inside, and the one after, which glibc itself sets for large blocks.
     rules = {-4: (0, 2**16), -3: (2**25, 2**25), -1: (2**31 - 1, 2**26), -2: (2**26, 2**17)}
     for name, (inside, _) in rules.items():
         glibc.mallopt(name, inside)
@@ -92,22 +92,22 @@ def kept_memory():
 
 
 def processor() -> str:
-    """This machine's processor with its cores, without which a measured time is worth nothing."""
+    """This machine's processor and cores, to state with every measured time."""
     linux = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", linux.read_text()) if linux.is_file() else None
     return f"{found[1] if found else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def project_root() -> Path | None:
-    """The checkout this package runs from, or None where it was installed without one."""
+    """The checkout this package runs from; None if it was installed without one."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else None
 
 
 def data_roots(root: str | os.PathLike | None = None) -> list[Path]:
-    """Where to look for datasets, in order: ``root``, ``GANLIB_DATA``, the checkout's ``data/``, ``~/.cache/ganlib``.
+    """Where to look for datasets: ``root``, ``GANLIB_DATA``, ``data/``, user cache.
 
-    A relative ``GANLIB_DATA`` counts from the checkout: notebooks run in their own folder and must find the same data.
+    A relative ``GANLIB_DATA`` starts at the checkout: notebooks run in their own folder and must find the same data.
     """
     home = project_root()
     roots = [Path(root)] if root is not None else []
@@ -117,7 +117,7 @@ def data_roots(root: str | os.PathLike | None = None) -> list[Path]:
 
 
 def cache_dir() -> Path:
-    """The folder for prepared datasets and downloads: ``GANLIB_CACHE``, by default the checkout's ``data/prepared``."""
+    """The cache folder: ``GANLIB_CACHE``. Default: the checkout's ``data/prepared``."""
     if os.environ.get("GANLIB_CACHE"):
         return Path(os.environ["GANLIB_CACHE"]).expanduser()
     home = project_root()
@@ -125,7 +125,7 @@ def cache_dir() -> Path:
 
 
 def new_run_folder(path: str | os.PathLike) -> Path:
-    """Make the folder ``path`` for a run, or ``path-2``, ``path-3``, … where there is something already."""
+    """Make the folder ``path`` for a run, or ``path-2``, ``path-3``, … if it is taken."""
     for folder in _numbered(Path(path), Path(path).name):
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             check_writable(folder)
@@ -133,7 +133,7 @@ def new_run_folder(path: str | os.PathLike) -> Path:
 
 
 def new_file(path: str | os.PathLike, *others: str) -> Path:
-    """``path``, or ``name-2.png`` and so on where it, or its name with an ending of ``others``, is there already."""
+    """``path``, or ``name-2.png`` and so on if it, or one with another suffix, exists."""
     for file in _numbered(Path(path), Path(path).stem, Path(path).suffix):
         if not any(file.with_suffix(ending).exists() for ending in (file.suffix, *others)):
             check_writable(file.parent)
@@ -146,9 +146,9 @@ def _numbered(path: Path, stem: str, ending: str = ""):
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Make ``folder``, and refuse one in which no file can be written: before a run, not after it."""
+    """Make ``folder``, and raise an error before a run if it is not writable."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # has no name where the system can do that: a kill leaves nothing
+        tempfile.TemporaryFile(dir=folder).close()  # has no name if the system allows it: a kill leaves nothing
     except OSError as error:
         raise type(error)(f"Cannot write in '{folder}' ({error.strerror}); choose another output folder.") from error

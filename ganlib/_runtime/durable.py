@@ -1,4 +1,4 @@
-"""Files that are on the disk intact or not at all, whenever the process is killed or the machine loses power."""
+"""Files that are intact or absent, even after a kill or a power failure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import errno
 import os
 from pathlib import Path
 
-# What a network drive answers that cannot be asked to write things down now. All else is a failure.
+# The errors of a network drive that does not support fsync. All others are failures.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file; if that fails with an OSError, an older file of the name is as it was."""
+    """Write a file; if that fails with an OSError, an older file stays unchanged."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -24,7 +24,7 @@ def write(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):  # on a full disk every byte counts
             temporary.unlink()
         raise
-    if os.name != "nt":  # the name, too, is to be on the disk; Windows cannot be asked that
+    if os.name != "nt":  # the name must be on the disk as well; Windows cannot do that
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             _sync(descriptor)
@@ -33,7 +33,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed processes left half-written in ``folder``, as far as that is possible."""
+    """Remove half-written files of killed processes from ``folder``, if possible."""
     with contextlib.suppress(OSError):
         for path in folder.glob(".*.tmp-[0-9]*"):
             path.unlink()

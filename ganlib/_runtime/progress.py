@@ -1,4 +1,4 @@
-"""Between a run and the person who watches it: the progress bar and the stop button."""
+"""Progress bars, and the stop button."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 @contextlib.contextmanager
 def interrupts():
-    """A list that stays empty until Ctrl-C or a notebook's stop button is pressed; a second press raises.
+    """A list that is empty until Ctrl-C or a stop button; a second press raises.
 
-    So the step under way is finished, and what is saved after it is a state that an uninterrupted run has, too.
+    So the current step is finished, and the state saved after it is one that an uninterrupted run also reaches.
     """
     pressed: list[bool] = []
 
@@ -34,12 +34,12 @@ def interrupts():
 
 
 class Bar:
-    """A watcher for ``fit``: a bar in a terminal, one line that is rewritten in a notebook."""
+    """A watcher for ``fit``: a bar in a terminal, one changing line in a notebook."""
 
     _bar: tqdm | None = None
 
     def __call__(self, history) -> None:
-        """Show how far ``history`` is; the bar opens at the first call, and closes when it no longer runs."""
+        """Show the progress of ``history``; the bar closes at the end of the run."""
         if self._bar is None:
             if not history.running:
                 return
@@ -54,18 +54,18 @@ class Bar:
 
 
 class Lines(Bar):
-    """A watcher for ``fit``: plain lines where the output is no terminal and no notebook, such as a batch job's log.
+    """A watcher for ``fit``: plain lines, for instance for a batch job's log.
 
-    There is one every ``every`` steps and one at the end, with the rate and the time left.
+    There is one line every ``every`` steps and one at the end, with the rate and the time left.
     """
 
     def __init__(self, every: int = 100):
         self.every = every
-        self._start: tuple[int, float] | None = None  # steps before the first call, and when they were made
+        self._start: tuple[int, float] | None = None  # steps before the first call, and the time of that call
         self._told = 0
 
     def __call__(self, history) -> None:
-        """Print a line where one is due."""
+        """Print a line if one is due."""
         if _in_notebook() or sys.stderr.isatty():
             super().__call__(history)
             return
@@ -86,7 +86,7 @@ class Lines(Bar):
 
 
 def expected_steps(history) -> int | None:
-    """At which step a run will end: with a time limit, as its rate so far lets expect; None before its first step."""
+    """The expected last step of a run, from its rate if time is limited; may be None."""
     if history.limit is None or not history.steps:
         return history.total
     left = max(0.0, history.limit - (history.seconds - history.seconds_before))
@@ -103,13 +103,13 @@ def shown_numbers(history) -> dict[str, str]:
 
 
 def bar(total: int | None, what: str, unit: str, start: int = 0, scaled: bool = False, show: bool = True) -> tqdm:
-    """A bar for work that may take long: it appears after a second and goes when done; ``scaled`` writes 1.4G."""
+    """A bar that appears after a second and goes when done; ``scaled`` writes 1.4G."""
     how = dict(file=_output(), delay=1, mininterval=0.5, leave=False, disable=not show)
     return tqdm(total=total, initial=start, desc=what, unit=unit, unit_scale=scaled, **how)
 
 
 class _NotebookLine:
-    """A file for tqdm that rewrites one line of a cell's output: stderr and widgets leave residue in a notebook."""
+    """A file for tqdm that rewrites one line of a cell, without leaving residue."""
 
     encoding = "utf-8"  # tells tqdm that it may draw a smooth bar
     handle = None  # a bar that never shows leaves no output
@@ -118,7 +118,7 @@ class _NotebookLine:
         from IPython.display import display
 
         line = text.strip("\r\n ")
-        if self.handle and (line or " " in text):  # blanks: a bar that goes when it is done
+        if self.handle and (line or " " in text):  # blanks: a bar that is removed when done
             self.handle.update({"text/plain": line}, raw=True)
         elif line:
             self.handle = display({"text/plain": line}, raw=True, display_id=True)

@@ -1,4 +1,4 @@
-"""Setting the stage for training: players, optimisers and batches where and how the device is fast."""
+"""Preparing for training: players, optimisers and batches, placed for speed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ log = logging.getLogger("ganlib")
 
 
 def memory_layout(device: torch.device) -> torch.memory_format:
-    """Channels last is faster on CPUs and CUDA; on MPS its backward pass has crashed (pytorch#140902)."""
+    """The fastest memory format: channels last, but not on MPS (pytorch#140902)."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def set_the_stage(gan, batches) -> None:
-    """Players and optimisers go to the device, laid out for it; the batches to where the players left them."""
+    """Move players and optimisers to the device, and batches to their saved position."""
     device = batches.device
     for model in (gan.generator, gan.ema_generator, gan.discriminator):
         model.to(device, memory_format=memory_layout(device))
@@ -25,7 +25,7 @@ def set_the_stage(gan, batches) -> None:
         fused = isinstance(optimiser, torch.optim.Adam | torch.optim.AdamW | torch.optim.SGD)
         for group in optimiser.param_groups:
             if fused and group.get("fused") is None and not group.get("differentiable"):
-                group["fused"] = True  # one kernel for all weights
+                group["fused"] = True  # a single kernel for all weights
             for weight in group["params"]:
                 for name, value in optimiser.state.get(weight, {}).items():
                     if torch.is_tensor(value) and value.shape == weight.shape:

@@ -1,4 +1,4 @@
-"""Networks that know how they were built, and go to the Hugging Face hub."""
+"""Networks that know how they were built, with access to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ WEIGHTS = "model.safetensors"  # the file's name on the hub
 
 
 class Network(nn.Sequential):
-    """Layers in a row that take [B, *takes], and the ``config`` they are built from."""
+    """A sequence of layers for [B, *takes], and the ``config`` it is built from."""
 
-    builders: ClassVar[dict[str, Callable[..., Network]]] = {}  # kind, as a config names it -> function that builds it
+    builders: ClassVar[dict[str, Callable[..., Network]]] = {}  # kind, as named in a config -> function that builds it
 
     def __init__(self, layers: Iterable[nn.Module], takes: list[int], config: dict):
         super().__init__(*layers)
         self.takes, self.config = takes, config
 
     def check(self, x: Tensor) -> None:
-        """Raise a ValueError if ``x`` has another shape than the network takes."""
+        """Raise a ValueError if ``x`` has the wrong shape for the network."""
         if list(x.shape[1:]) != self.takes:
             takes = f"This {type(self).__name__.lower()} takes [B, {str(self.takes)[1:]}, not {list(x.shape)}"
             raise ValueError(f"{takes}; give it z of its own z_dim, or images of its own image_size and channels.")
 
     @classmethod
     def build(cls, config: Mapping) -> Network:
-        """A new network from the ``config`` of another; a ValueError if it is invalid."""
+        """A new network from the ``config`` of another; ValueError if it is invalid."""
         name, kind = cls.__name__.lower(), str(config.get("kind"))
         if kind not in cls.builders:
             raise ValueError(f"There is no {name} of kind '{kind}'; use one of: {', '.join(cls.builders)}.")
@@ -44,7 +44,7 @@ class Network(nn.Sequential):
         return _hub(type(self), self).save_pretrained(folder, **options)
 
     def push_to_hub(self, repo_id: str, **options) -> str:
-        """Upload the same to ``repo_id``, such as "user/name"; the address of the commit."""
+        """Upload the same to ``repo_id``, such as "user/name"; return the commit's URL."""
         return _hub(type(self), self).push_to_hub(repo_id, **options)
 
     @classmethod
@@ -55,7 +55,7 @@ class Network(nn.Sequential):
 
 def _hub(kind: type[Network], network: Network | None = None):
     """Hugging Face's mixin for one network, or for all of a class."""
-    # Imported only here, and no base class: in a notebook it takes 0.13 s, more than all of ganlib.train.
+    # Imported only here, not as a base class: in a notebook it takes 0.13 s, more than all of ganlib.train.
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 
     class Hub(PyTorchModelHubMixin, library_name="ganlib", tags=["gan"]):
@@ -69,7 +69,7 @@ def _hub(kind: type[Network], network: Network | None = None):
 
         @classmethod
         def _from_pretrained(cls, *, model_id, config=None, **download):
-            # The mixin's own would also read a pickle, and let weights be missing.
+            # The mixin's method would also read a pickle, and accept missing weights.
             built = kind.build(config or {})
             folder = Path(model_id)
             path = folder / WEIGHTS if folder.is_dir() else hf_hub_download(model_id, WEIGHTS, **download)

@@ -1,11 +1,11 @@
-"""Image sets: found or downloaded, read, held as one uint8 tensor, and dealt out in batches."""
+"""Image sets: found or downloaded, read into one uint8 tensor, drawn in batches."""
 
 from ganlib.data.augment import augment, augmented
 from ganlib.data.images import Batches, ImageSet, as_uint8, to_float, to_uint8
 
 
 def __getattr__(name):
-    if name == "load":  # late: it brings every reader, which whoever has the images already does not need
+    if name == "load":  # late: it imports every reader, which is not needed by those who have images
         from ganlib.data.loading import load
 
         return load

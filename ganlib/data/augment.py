@@ -1,7 +1,7 @@
-"""Differentiable augmentation (Zhao et al. 2020, arXiv:2006.10738): all that the discriminator sees is changed.
+"""Differentiable augmentation of all images the discriminator sees.
 
-With few images a discriminator learns them by heart. Augmenting the reals alone would teach the generator to draw
-augmented pictures; augmenting the fakes as well, also in the generator's update, does not.
+With few images a discriminator memorises them. Augmenting the reals alone would teach the generator to draw augmented
+pictures; augmenting the fakes as well, also in the generator's update, does not (Zhao et al. 2020, arXiv:2006.10738).
 """
 
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 
 
 def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
-    """Images [B, C, H, W] in [-1, 1], each changed in its own random way; differentiable, twice if need be.
+    """Augment images [B, C, H, W] in [-1, 1], each at random; twice differentiable.
 
     The random numbers are torch's global ones on the CPU, which ``fit`` seeds at each step: the same on every device.
-    Pixels from outside are 0: grey. With ``"colour"`` an image may leave [-1, 1].
+    Pixels from outside the image are 0: grey. With ``"colour"`` values may leave [-1, 1].
     """
     for kind in check_kinds(kinds):
         images = KINDS[kind](images)
@@ -23,17 +23,17 @@ def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
 
 
 def augmented(discriminator: nn.Module, kinds: Iterable[str]) -> nn.Module:
-    """``discriminator`` itself, which in training mode from now on sees its images through :func:`augment`."""
+    """Make ``discriminator`` :func:`augment` its images in training mode; return it."""
     if before := getattr(discriminator, "augment", ()):
         raise ValueError(f"This discriminator is augmented already ({', '.join(before)}); build a new one.")
     if kinds := check_kinds(kinds):
-        discriminator.augment = kinds  # a run notes them in its config.json
+        discriminator.augment = kinds  # a run saves them in its config.json
         discriminator.register_forward_pre_hook(_augment_inputs)
     return discriminator
 
 
 def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
-    """``kinds`` once each, in the order in which they are applied: colours, then the place, then the hole."""
+    """``kinds`` once each, in the order of application: colour, translation, cutout."""
     kinds = {kinds} if isinstance(kinds, str) else set(kinds)
     if unknown := kinds - set(KINDS):
         raise ValueError(f"There is no augmentation '{unknown.pop()}'; there are: {', '.join(KINDS)}.")
@@ -45,7 +45,7 @@ def _augment_inputs(discriminator: nn.Module, inputs: tuple[Tensor, ...]) -> tup
 
 
 def _colour(images: Tensor) -> Tensor:
-    """Brightness by up to ±0.5 of a range of 2, then saturation times 0 to 2, then contrast times 0.5 to 1.5."""
+    """Shift brightness by up to ±0.5, scale saturation by 0-2, contrast by 0.5-1.5."""
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1).to(images)
     images = images + 0.5 * (2 * brightness - 1)
     grey = images.mean(1, keepdim=True)
@@ -55,8 +55,8 @@ def _colour(images: Tensor) -> Tensor:
 
 
 def _translate(images: Tensor) -> Tensor:
-    """By whole pixels, up to an eighth of the side each way."""
-    for _ in range(2):  # down or up, then aside
+    """Shift by whole pixels, up to an eighth of the side each way."""
+    for _ in range(2):  # vertically, then horizontally
         images = images.transpose(2, 3)
         reach, size = images.shape[3] // 8, images.shape[3]
         come_from = torch.arange(size) + reach - torch.randint(-reach, reach + 1, (len(images), 1))
@@ -66,7 +66,7 @@ def _translate(images: Tensor) -> Tensor:
 
 
 def _cut_out(images: Tensor) -> Tensor:
-    """A square of half the side, whose centre is anywhere in the image: near an edge a part of it lies outside."""
+    """Blank a square of half the side, centred anywhere in the image."""
     inside = torch.ones(len(images), 1, 1, dtype=torch.bool)
     for axis, size in enumerate(images.shape[2:], 1):
         place = torch.arange(size) - torch.randint(0, size + 1, (len(images), 1)) + size // 2 // 2

@@ -1,4 +1,4 @@
-"""Prepared images on disk; a preparation that was killed is resumed."""
+"""Prepared images on disk; an interrupted preparation is resumed."""
 
 import json
 import logging
@@ -16,20 +16,20 @@ from ganlib.data.folders import Reading
 
 log = logging.getLogger("ganlib")
 
-MAP_ABOVE = 512 * 2**20  # larger arrays stay on disk, mapped into memory: only what is touched is read
+MAP_ABOVE = 512 * 2**20  # larger arrays stay on disk, mapped into memory: only what is used is read
 VERSION = 3
-PIXELS, KNOWN, PROGRESS = "pixels.bin", "known.bin", "progress.json"  # the first two are bare numbers, row by row
-WAIT_SECONDS = 600  # for another process that prepares the same images
+PIXELS, KNOWN, PROGRESS = "pixels.bin", "known.bin", "progress.json"  # the first two are raw numbers, row by row
+WAIT_SECONDS = 600  # to wait for another process that prepares the same images
 
 
 def restore(entry: Path, stamp: str | None) -> tuple[np.ndarray, np.ndarray | None, dict] | None:
-    """What is kept, if intact and of files with this stamp (None: of any real ones)."""
+    """Cached images, if intact and from files with this stamp (None: any real files)."""
     try:
         about = json.loads((entry / "about.json").read_text())
         if about["version"] != VERSION or not (about["real"] if stamp is None else about["stamp"] == stamp):
             return None
         mapped = math.prod(about["shape"]) > MAP_ABOVE
-        # Copy on write: what is written to the pixels never reaches the file.
+        # Copy on write: changes to the pixels never reach the file.
         pixels = np.memmap(entry / PIXELS, np.uint8, "c", shape=tuple(about["shape"]))
         pixels = pixels if mapped else np.array(pixels)
         known = np.fromfile(entry / KNOWN, np.float32 if about["attributes"] else np.int64)
@@ -38,12 +38,12 @@ def restore(entry: Path, stamp: str | None) -> tuple[np.ndarray, np.ndarray | No
             return None
         known = known.reshape(len(pixels), -1) if about["attributes"] else known if about["classes"] else None
         return pixels, known, about
-    except (OSError, ValueError, KeyError, TypeError):  # each is a way of being damaged
+    except (OSError, ValueError, KeyError, TypeError):  # each of these means a damaged file
         return None
 
 
 def keep(entry: Path, stamp: str, reading: Reading, about: Callable[[int], dict]) -> None:
-    """Write images, and what ``about(n)`` says of them; one process at a time."""
+    """Write images, and the description ``about(n)``; one process at a time."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(entry.with_name(f".{entry.name}.lock"))
     try:
@@ -67,11 +67,11 @@ def keep(entry: Path, stamp: str, reading: Reading, about: Callable[[int], dict]
 
 def _make(making: Path, head: dict, reading: Reading, about: Callable[[int], dict]) -> None:
     done = _left_over(making, head)
-    unopened = len(reading.skipped)  # by their headers: the chunks do not count them
+    unopened = len(reading.skipped)  # found by their headers: the chunks do not count them
     reading.skipped.update(done["skipped"])
     n = done["sizes"][0] // math.prod(reading.shape[1:])
     tried = n + len(reading.skipped) - unopened
-    # Written front to back: a full disk then raises, where a mapped file would kill the process.
+    # Written in order: a full disk raises an error, whereas a mapped file would kill the process.
     with bar(reading.shape[0], "preparing", " images", tried) as progress:
         for chunk in reading.chunks(tried):
             for k, (name, part) in enumerate(zip((PIXELS, KNOWN), chunk, strict=True)):
@@ -82,7 +82,7 @@ def _make(making: Path, head: dict, reading: Reading, about: Callable[[int], dic
                 done["crcs"][k] = zlib.crc32(data, done["crcs"][k])
             n += len(chunk[0])
             (making / "progress.new").write_text(json.dumps(done | {"skipped": reading.skipped}))
-            (making / "progress.new").replace(making / PROGRESS)  # a kill leaves the old or the new one
+            (making / "progress.new").replace(making / PROGRESS)  # if killed, either the old or the new one remains
             progress.update(n + len(reading.skipped) - unopened - progress.n)
     facts = head | {"shape": [n, *reading.shape[1:]], "crcs": done["crcs"], **about(n)}
     (making / "about.json").write_text(json.dumps(facts))
@@ -90,7 +90,7 @@ def _make(making: Path, head: dict, reading: Reading, about: Callable[[int], dic
 
 
 def _left_over(making: Path, head: dict) -> dict:
-    """What a killed process noted; its files are cut to that, or emptied if they are damaged or of other images."""
+    """The progress of a killed process; files are cut to it, or emptied if unusable."""
     try:
         done = json.loads((making / PROGRESS).read_text())
         for name, size, crc in zip((PIXELS, KNOWN), done["sizes"], done["crcs"], strict=True):

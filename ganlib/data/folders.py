@@ -1,4 +1,4 @@
-"""Pictures in a folder or an archive, never unpacked, turned into equal squares."""
+"""Pictures in a folder or an archive (not unpacked), made into equal squares."""
 
 import contextlib
 import functools
@@ -30,24 +30,24 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 LARGEST = 256 * 2**20  # bytes of one picture in an archive
 HELD = 64 * 2**20  # bytes of a tar whose pictures are kept in memory between two passes
-# Pictures are compressed already. What grows by more than this, and to more than that many bytes, is a bomb.
+# Pictures are already compressed: an archive that grows by this factor, beyond this many bytes, is a bomb.
 BOMB_TIMES, BOMB_BYTES = 100, 2**30
-# What the folder of a split is called in the wild.
+# Common names for the folder of a split.
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
 ALIASES = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 DEFAULT_SIZES = (64, 48, 32, 28)  # the largest that fits the smallest picture
 CHUNK = 256
-SILENT_UP_TO = 5000  # preparing more takes long enough to say so
+SILENT_UP_TO = 5000  # preparing more takes long enough to announce it
 
-Opener = Callable[[], BinaryIO] | str  # opens a picture's file; a text says why it must not be opened
-Members = Iterable[tuple[str, Opener]]  # with the name inside of the folder or archive
+Opener = Callable[[], BinaryIO] | str  # opens a picture's file; a string says why it must not be opened
+Members = Iterable[tuple[str, Opener]]  # with the name inside the folder or archive
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Images of one size and channel count on their way into memory."""
+    """Images of one size and channel count, while they are read."""
 
-    shape: tuple[int, int, int, int]  # [N, C, H, W]; those that turn out to be unreadable are counted
+    shape: tuple[int, int, int, int]  # [N, C, H, W]; includes those that turn out to be unreadable
     classes: Sequence[str]
     # chunks(start): from that image on, uint8 [k, C, H, W] with int64 labels [k], float32 attributes [k, A] or None
     chunks: Callable[..., Iterator[tuple[np.ndarray, np.ndarray | None]]]
@@ -61,7 +61,7 @@ class Source:
 
     where: str
     stamp: str  # changes when the files do
-    open: Callable[[int | None, int | None], Reading]  # of image_size and channels; None: as they are
+    open: Callable[[int | None, int | None], Reading]  # takes image_size and channels; None: as they are
     unit: str = "images"
     real: bool = True  # False for generated pictures and other stand-ins
     files: Sequence[Path] = ()
@@ -69,14 +69,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Picked:
-    """The pictures that are wanted, by name, with their labels or attributes."""
+    """The selected pictures, by name, with their labels or attributes."""
 
     known: Mapping[str, int | np.ndarray]
     classes: Sequence[str] = ()
     attributes: Sequence[str] = ()
 
     def of(self, names: Iterable[str]) -> np.ndarray | None:
-        """What is known of some pictures, if anything is: float32 or int64."""
+        """The labels or attributes of some pictures, if any: float32 or int64."""
         if self.classes or self.attributes:
             return np.array([self.known[name] for name in names], np.float32 if self.attributes else np.int64)
 
@@ -88,13 +88,13 @@ def looks_like_html(start: bytes) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name ends like a picture's, and neither it nor its folder is hidden."""
+    """Whether a name has a picture's suffix, and neither it nor its folder is hidden."""
     hidden = any(part.startswith((".", "__MACOSX")) and part[:2] != ".." for part in PurePosixPath(name).parts)
     return name.lower().endswith(PICTURES) and not hidden
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every picture under ``folder``, in the order of their names."""
+    """Every picture under ``folder``, sorted by name."""
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         yield from (Path(here, name) for name in sorted(files) if is_picture(name))
@@ -110,7 +110,7 @@ def stamp(*paths: Path) -> str:
     """A text that changes when a file or a picture changes its name, size or time."""
     seen = hashlib.sha256()
     for file in (file for path in paths for file in ([path] if path.is_file() else walk(path))):
-        with contextlib.suppress(OSError):  # a link to nowhere: reading will name it
+        with contextlib.suppress(OSError):  # a broken link: reading will report it
             info = file.stat()
             seen.update(f"{file.absolute()}\0{info.st_size}\0{info.st_mtime_ns}\n".encode(errors="replace"))
     return seen.hexdigest()
@@ -118,7 +118,7 @@ def stamp(*paths: Path) -> str:
 
 @contextlib.contextmanager
 def intact(path: Path, *more: type[Exception]):
-    """Turn whatever reading a file raises, and ``more``, into one sentence about it."""
+    """Turn errors from reading a file, and ``more``, into one sentence about it."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, *more) as error:
@@ -129,7 +129,7 @@ def intact(path: Path, *more: type[Exception]):
 
 
 def passes(path: Path, folders: Sequence[str] = ("",)) -> Callable[[], Members]:
-    """A function that gives the members each time; a small tar is decompressed once."""
+    """A function that yields the members each time; a small tar is decompressed once."""
     if path.is_file() and not path.name.lower().endswith(".zip") and path.stat().st_size <= HELD:
         held = list(members(path))
         return lambda: held
@@ -137,7 +137,7 @@ def passes(path: Path, folders: Sequence[str] = ("",)) -> Callable[[], Members]:
 
 
 def members(path: Path, folders: Sequence[str] = ("",)) -> Members:
-    """The pictures of a zip or of a folder's ``folders`` by their names, of a tar in its own order."""
+    """The pictures of a zip or folder sorted by name, those of a tar in its own order."""
     if path.is_dir():
         found = (file for folder in folders for file in walk(path / folder))
         yield from ((file.relative_to(path).as_posix(), functools.partial(file.open, "rb")) for file in found)
@@ -151,12 +151,12 @@ def members(path: Path, folders: Sequence[str] = ("",)) -> Members:
 
 
 def _zipped(path: Path) -> Members:
-    archive = zipfile.ZipFile(path)  # open for as long as anything in it may be read
+    archive = zipfile.ZipFile(path)  # open while members may be read
     found = [m for m in archive.infolist() if not m.is_dir() and is_picture(m.filename)]
     _refuse_bomb(path, sum(member.file_size for member in found))
     for member in sorted(found, key=lambda member: member.filename):
         refused = _refused(member.filename, stat.S_ISLNK(member.external_attr >> 16), member.file_size)
-        # It gives no more bytes than its entry says, whatever it unpacks to.
+        # It yields no more bytes than its entry says, whatever it unpacks to.
         yield member.filename, refused or (lambda m=member: io.BytesIO(archive.read(m)))
 
 
@@ -173,7 +173,7 @@ def _tarred(path: Path) -> Members:
 
 
 def _refused(name: str, link: bool, size: int) -> str:
-    """Why a member must not be opened; empty for one that may be."""
+    """Why a member must not be opened; empty if it may be."""
     slashed = name.replace("\\", "/")  # backslashes and drive letters lead out on Windows
     if slashed.startswith("/") or ".." in slashed.split("/") or ":" in slashed.split("/")[0]:
         return "its name leads out of the archive"
@@ -186,7 +186,7 @@ def _refuse_bomb(path: Path, unpacked: int) -> None:
 
 
 def by_folders(path: Path, names: Sequence[str], split: str) -> Picked:
-    """The pictures of a split and their classes, by the folders that they are in."""
+    """The pictures of a split and their classes, by their folders."""
     parts = {name: PurePosixPath(name).parts for name in names}
     common = os.path.commonprefix([p[:-1] for p in parts.values()])
     depth = len(common)
@@ -211,14 +211,14 @@ def open_pictures(
 ) -> Reading:
     """The pictures in a folder or an archive, centre-cropped and shrunk to squares.
 
-    Folders called ``train`` and ``test`` (``val``, …) are splits; without them every picture is for training. Below
-    that the first folder is the class; if a picture lies outside one, or there is only one, there are no labels.
+    Folders called ``train`` and ``test`` (``val``, …) are splits; without them every picture is for training. The
+    first folder below is the class; if a picture is outside of one, or there is only one, there are no labels.
     Default of ``image_size``: the largest of 64, 48, 32 and 28 that fits every picture, or the smallest one's shorter
-    side. A dataset with rules of its own gives ``pick(path, names, split)``; its small pictures are left out.
+    side. A dataset with its own rules passes ``pick(path, names, split)``; its small pictures are left out.
     """
     again = passes(path, folders)
     headers = read_headers(again())
-    # An unreadable image has no say in what the folders mean: its name may be a trap that climbs out.
+    # Unreadable images do not decide what the folders mean: a malicious name may lead out of them.
     skipped = {name: header for name, header in headers.items() if isinstance(header, str)}
     names = [name for name in headers if name not in skipped]
     if not names:
@@ -242,7 +242,7 @@ def open_pictures(
     shape = (channels, image_size, image_size)
 
     def chunks(start=0):
-        left = dict.fromkeys(large)  # an archive may hold a name twice
+        left = dict.fromkeys(large)  # an archive may contain a name twice
         once = (member for member in again() if left.pop(member[0], "") is None)
         return _decode(itertools.islice(once, start, None), picked, shape, skipped, workers)
 
@@ -250,13 +250,13 @@ def open_pictures(
 
 
 def none_readable(where: object, skipped: Mapping[str, str]) -> str:
-    """The sentence about a folder or an archive without a single readable picture."""
+    """The message about a folder or an archive without a readable picture."""
     example = "".join(f", nor is '{name}' ({why})" for name, why in list(skipped.items())[:1])
     return f"There are no images in '{where}' that can be read (looked for {' '.join(PICTURES)}){example}."
 
 
 def read_headers(found: Members) -> dict[str, tuple[int, int, bool] | str]:
-    """(width, height, is grey) of every picture by its name, or why it is unreadable."""
+    """(width, height, is grey) of every picture by name, or why it is unreadable."""
     grey, headers = ("1", "L", "LA", "I", "F"), {}
     with warnings.catch_warnings(), bar(None, "looking at", " images") as progress:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -267,7 +267,7 @@ def read_headers(found: Members) -> dict[str, tuple[int, int, bool] | str]:
 
 
 def _try(function: Callable, opener: Opener):
-    """``function`` of the picture in a file; or, as text, why it cannot be read."""
+    """``function`` of the picture in a file, or a string: why it cannot be read."""
     if isinstance(opener, str):
         return opener
     start = b"?"
@@ -283,10 +283,10 @@ def _try(function: Callable, opener: Opener):
 
 
 def _decode(found: Members, picked: Picked, shape: tuple[int, int, int], skipped: dict[str, str], workers: int):
-    """Chunks of pixels with what is known of them."""
+    """Chunks of pixels with their labels and attributes."""
     read = functools.partial(_try, lambda image: square(image, shape[1], shape[0]))
     with ThreadPoolExecutor(workers) as pool:  # PIL lets other threads work while it decodes
-        side_by_side = pool.map if workers > 1 else map  # handing a small picture over takes as long as to decode it
+        side_by_side = pool.map if workers > 1 else map  # passing on a small picture takes as long as decoding it
         while some := list(itertools.islice(found, CHUNK)):
             names, openers = zip(*some, strict=True)
             pixels = dict(zip(names, side_by_side(read, openers), strict=True))

@@ -1,4 +1,4 @@
-"""A set of images in one uint8 tensor, and the endless batches that training draws from it."""
+"""A set of images in one uint8 tensor, and endless batches for training."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor
 
 from ganlib._runtime.randomness import rng
 
-RESIDENT_BELOW = 2 * 2**30  # bytes: up to this, pixels move to the training device; beyond it they stay where they are
+RESIDENT_BELOW = 2 * 2**30  # bytes: up to this, pixels are moved to the training device; more stay where they are
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """uint8 pixels of any shape as float32 in [-1, 1]: 0 becomes -1 and 255 becomes 1, both exactly."""
+    """Convert uint8 pixels to float32 in [-1, 1]: exactly -1 for 0 and 1 for 255."""
     return pixels.float().div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Floats in [-1, 1], of any shape, as uint8: rounded to nearest; what lies outside is clamped."""
+    """Convert floats in [-1, 1] to uint8, rounded to nearest and clamped."""
     return images.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def as_uint8(images) -> Tensor:
-    """Any images [N, C, H, W] as uint8 on the CPU: an ImageSet, or a tensor or array, uint8 or float in [-1, 1]."""
+    """Convert images [N, C, H, W], uint8 or float in [-1, 1], to uint8 on the CPU."""
     images = getattr(images, "pixels", images)
     if not isinstance(images, Tensor):
-        images = np.require(images, requirements=["C", "W"])  # torch takes no array that is mirrored or read-only
+        images = np.require(images, requirements=["C", "W"])  # torch rejects arrays that are mirrored or read-only
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"The images have shape {list(images.shape)}, but must be [N, C, H, W], none of them 0.")
     if str(images.dtype).removeprefix("torch.") not in ("uint8", "bfloat16", "float16", "float32", "float64"):
@@ -48,21 +48,21 @@ def as_uint8(images) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one size in one tensor, and what is known of them."""
+    """Images of one size in one tensor, with their labels and attributes."""
 
     pixels: Tensor  # uint8 [N, C, H, W], in memory, or mapped from disk if large
     labels: Tensor | None  # int64 [N], indices into ``classes``
-    classes: tuple[str, ...]  # their names; empty without labels
-    name: str  # what was asked for
-    source: str  # one line to print: what it is, how many, from where
+    classes: tuple[str, ...]  # class names; empty without labels
+    name: str  # the requested dataset
+    source: str  # one line to print: name, number and origin
     skipped: tuple[str, ...] = ()  # names of images that could not be read
-    split: str = "train"  # or "test", or what a folder calls it
-    attributes: Tensor | None = None  # float32 [N, A], what else is known of each image: 0 or 1 for no and yes
-    attribute_names: tuple[str, ...] = ()  # of the columns of ``attributes``
+    split: str = "train"  # or "test", or the folder's name
+    attributes: Tensor | None = None  # float32 [N, A]: 0 or 1 for no and yes
+    attribute_names: tuple[str, ...] = ()  # names of the columns of ``attributes``
     flip: bool = False  # whether batches mirror each image left to right with probability 1/2
 
     def with_flips(self) -> ImageSet:
-        """The same images, each mirrored left to right with probability 1/2 in every batch. Not for letters."""
+        """The same images, but batches mirror each with probability 1/2. Not for letters."""
         return replace(self, flip=True)
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class ImageSet:
         return self.pixels.shape[1]
 
     def take(self, n: int, seed: int = 0) -> ImageSet:
-        """A random subset of ``n`` images; with labels in rounds of one of each class, so any beginning is balanced."""
+        """A random subset of ``n`` images; with labels, classes take turns."""
         if not 1 <= n <= len(self):
             raise ValueError(f"Cannot take {n} of {len(self)} images; use n from 1 to {len(self)}.")
         order = torch.randperm(len(self), generator=rng(seed))
@@ -92,7 +92,7 @@ class ImageSet:
         return self._subset(order[:n], f"{n:,} of {self.source}")
 
     def hold_out(self, n: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-        """All images but ``n`` random ones, and these ``n``: to train on the one and look at the other."""
+        """A random split: all images but ``n`` for training, and ``n`` held out."""
         if not 1 <= n < len(self):
             raise ValueError(f"Cannot hold out {n} of {len(self)} images; use n from 1 to {len(self) - 1}.")
         order = torch.randperm(len(self), generator=rng(seed))
@@ -100,7 +100,7 @@ class ImageSet:
         return rest, self._subset(order[:n].sort().values, f"{n:,} others of {self.source}")
 
     def of_class(self, *classes: int | str) -> ImageSet:
-        """The images of a class, or of several, by index or name."""
+        """The images of one or more classes, by index or name."""
         if self.labels is None:
             raise ValueError(f"'{self.name}' has no labels, so no class {classes[0]!r}; put each class in a folder.")
         for c in classes:
@@ -119,7 +119,7 @@ class ImageSet:
         return self.attributes[:, self.attribute_names.index(name)]
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """``n`` images, chosen as :meth:`take` does: float32 [n, C, H, W] in [-1, 1]."""
+        """``n`` images, chosen as in :meth:`take`: float32 [n, C, H, W] in [-1, 1]."""
         return to_float(self.take(n, seed).pixels)
 
     def _subset(self, rows: Tensor, source: str) -> ImageSet:
@@ -129,14 +129,14 @@ class ImageSet:
 
 
 class Batches:
-    """An endless iterator of real images, float32 [B, C, H, W] in [-1, 1] on the device, mirrored if the set says so.
+    """An endless iterator of reals, float32 [B, C, H, W] in [-1, 1], on the device.
 
-    Each epoch is a new permutation that depends on the seed and the number of the epoch only, so that a run can be
-    resumed exactly; its ragged end is dropped. There are no worker processes: a batch is one gather.
+    Each epoch is a new permutation that depends only on the seed and the number of the epoch, so that a run can be
+    resumed exactly; an incomplete last batch is dropped. There are no worker processes: a batch is one gather.
     """
 
     def __init__(self, images, batch_size: int, device="cpu", seed: int = 0, memory_format=torch.contiguous_format):
-        """Batches of an ImageSet, or of a bare uint8 tensor [N, C, H, W], from the first epoch on."""
+        """Start at the first epoch of an ImageSet or a uint8 tensor [N, C, H, W]."""
         pixels, self.flip = (images.pixels, images.flip) if isinstance(images, ImageSet) else (images, False)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise ValueError(f"Images are uint8 [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}; use as_uint8.")
@@ -146,8 +146,8 @@ class Batches:
         self.pixels = pixels.to(self.device) if pixels.nbytes <= RESIDENT_BELOW else pixels
         self.batch_size, self.seed, self.memory_format = batch_size, seed, memory_format
         self.per_epoch = len(pixels) // batch_size
-        self.epoch = self.index = 0  # of the next batch
-        self._shuffled = None  # the epoch whose order is at hand
+        self.epoch = self.index = 0  # position of the next batch
+        self._shuffled = None  # the epoch of the current order
 
     def __iter__(self) -> Batches:
         return self
@@ -160,28 +160,28 @@ class Batches:
         rows = slice(self.index * self.batch_size, (self.index + 1) * self.batch_size)
         self.index += 1
         batch = self.pixels.index_select(0, self._order[rows])
-        if batch.device.type != self.device.type:  # "cuda" and "cuda:0" are one device
+        if batch.device.type != self.device.type:  # "cuda" and "cuda:0" are the same device
             on_cuda = self.device.type == "cuda"
             batch = (batch.pin_memory() if on_cuda else batch).to(self.device, non_blocking=on_cuda)
         if self.flip:
             batch = torch.where(self._mirrored[rows].view(-1, 1, 1, 1), batch.flip(-1), batch)
-        # Reordered while a pixel is still one byte: half the time of reordering floats.
+        # Reordered as bytes: half the time of reordering floats.
         return to_float(batch.contiguous(memory_format=self.memory_format))
 
     def _shuffle(self) -> None:
-        # On the CPU whatever the device, so that every machine sees the same order.
+        # Always on the CPU, so that every machine sees the same order.
         chance = rng((self.seed * 1_000_003 + self.epoch) % 2**63)
         self._order = torch.randperm(len(self.pixels), generator=chance).to(self.pixels.device)
         self._mirrored = (torch.rand(len(self.pixels), generator=chance) < 0.5).to(self.device)
         self._shuffled = self.epoch
 
     def state_dict(self) -> dict[str, int]:
-        """The position (``epoch``, ``index``) and its units: ``seed``, ``batch_size``, ``n_images``."""
+        """The position (``epoch``, ``index``) and ``seed``, ``batch_size``, ``n_images``."""
         position = {"epoch": self.epoch, "index": self.index}
         return position | {"seed": self.seed, "batch_size": self.batch_size, "n_images": len(self.pixels)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go to a position: the batches that follow are those that followed when it was saved."""
+        """Go to a saved position; the same batches follow as when it was saved."""
         for key, now in list(self.state_dict().items())[2:]:
             if (was := state.get(key, now)) != now:
                 raise ValueError(f"The position was saved with {key}={was}, not {now}; use {was} to resume exactly.")

@@ -1,4 +1,4 @@
-"""Datasets by name or by path: a ladder that never blocks and says what it found."""
+"""Datasets by name or path: loading never blocks, and reports what was found."""
 
 import contextlib
 import difflib
@@ -24,7 +24,7 @@ log = logging.getLogger("ganlib")
 
 GENERATED = {"toyfaces": 64, "fake": 32}  # and their default size
 FAKE_COUNT = 10_000
-_refused: set[str] = set()  # datasets whose download failed: asked for once a process
+_refused: set[str] = set()  # datasets whose download failed: tried once per process
 
 
 def load(
@@ -42,24 +42,24 @@ def load(
 ) -> ImageSet:
     """Load a dataset by its name, or any folder or archive of pictures by its path.
 
-    A copy is looked for in ``root``, ``GANLIB_DATA``, the checkout's ``data/`` and ``~/.cache/ganlib``; then come
-    what was prepared earlier, the download and a stand-in. ``source`` of the images says what was found.
+    It looks for a copy in ``root``, ``GANLIB_DATA``, the checkout's ``data/`` and ``~/.cache/ganlib``, then for
+    prepared images, then tries a download, then a stand-in. ``source`` of the images says what was found.
 
     Args:
         name: ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"celeba"``; ``"lfw"``, ``"lsun"``, ``"imagenet"``
             (these need a copy); ``"fake"`` or ``"toyfaces"`` (drawn); a path, in the working folder or a data root.
-        image_size: in pixels. Default: the dataset's own, for photographs 64, for a folder what fits all. Digits and
-            clothes get a black border up to 32; above it, as CIFAR-10, they are upscaled; photographs never are.
-        channels: 1 or 3. Default: as the images are.
-        n: at most this many, chosen at random with balanced classes; of what is drawn, how many.
-        split: ``"train"`` or ``"test"``, for photographs also ``"val"``; for a folder what its folders are called.
-        classes: of ``"lsun"`` or ``"imagenet"``, the names of those to read. Default: all.
+        image_size: in pixels. Default: the dataset's own; 64 for photographs; what fits all for a folder. Digits and
+            clothes get a black border up to 32; above that they are upscaled, like CIFAR-10; photographs never are.
+        channels: 1 or 3. Default: those of the images.
+        n: at most this many, chosen at random with balanced classes; for generated images, how many.
+        split: ``"train"`` or ``"test"``, for photographs also ``"val"``; for a folder, the name of a subfolder.
+        classes: the classes of ``"lsun"`` or ``"imagenet"`` to read, by name. Default: all.
         root: a folder to look in first; with the name ``"folder"``, the folder or archive itself.
-        download: False never touches the network, nor does ``GANLIB_DOWNLOAD=0`` in the environment.
-        seed: of the choice of ``n``, and of what is drawn.
+        download: False, or ``GANLIB_DOWNLOAD=0`` in the environment, never uses the network.
+        seed: for the choice of ``n``, and for generated images.
         workers: threads that decode pictures while they are prepared.
 
-    Raises ValueError for an invalid argument or images that cannot be read, FileNotFoundError for what is not there.
+    Raises ValueError for an invalid argument or unreadable images, FileNotFoundError if the data are missing.
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels is {channels}, but must be 1 (grey) or 3 (colour).")
@@ -92,7 +92,7 @@ def _generated(key: str, n: int, size: int, channels: int, split: str, seed: int
 
 
 def _named(key: str, split: str, image_size, channels, classes, root, download: bool) -> ImageSet:
-    """Down the ladder until something holds."""
+    """Try one source after the other."""
     dataset = SETS[key]
     size, channels = image_size or dataset.size, channels or dataset.channels
     name = key if classes is None else f"{key}-{'+'.join(sorted(classes))}"
@@ -108,7 +108,7 @@ def _named(key: str, split: str, image_size, channels, classes, root, download: 
             return prepare(source)
         except ValueError as error:
             log.warning(f"{error} Looking further.")
-    if kept := cache.restore(_entry(name, split, size, channels), None):  # made from real images that have since gone
+    if kept := cache.restore(_entry(name, split, size, channels), None):  # made from real images, now removed
         return _image_set(key, split, *kept)
     if download and os.environ.get("GANLIB_DOWNLOAD") != "0" and key not in _refused and dataset.files:
         try:
@@ -130,7 +130,7 @@ def _from_path(path: Path, split: str, image_size, channels, workers: int) -> Im
     title = next((name[: -len(e)] for e in ARCHIVES if name.lower().endswith(e)), name)
     opener = functools.partial(open_pictures, path, split, workers=workers)
     source = Source(f"{'archive' if path.is_file() else 'folder'} {name}", stamp(path), opener)
-    # Two folders of one name must not share what is kept.
+    # Two folders with the same name must not share a cache.
     place = hashlib.sha256(str(path.absolute()).encode(errors="replace")).hexdigest()[:12]
     return _prepare(f"{title}-{place}", split, image_size, channels, source, title)
 
@@ -140,7 +140,7 @@ def _entry(name: str, split: str, image_size: int | None, channels: int | None) 
 
 
 def _prepare(name: str, split: str, size, channels, source: Source, key: str, title: str = "") -> ImageSet:
-    """The images of a source, from the cache; what is not there yet is put there."""
+    """The images of a source, from the cache, after adding them if missing."""
     entry = _entry(name, split, size, channels)
     if kept := cache.restore(entry, source.stamp):
         return _image_set(key, split, *kept)
@@ -156,7 +156,7 @@ def _prepare(name: str, split: str, size, channels, source: Source, key: str, ti
         lists = {name: list(getattr(reading, name)) for name in ("classes", "attributes", "skipped")}
         return {"stamp": source.stamp, "real": source.real, "source": " · ".join(line), **lists}
 
-    with contextlib.suppress(OSError, NotImplementedError):  # no room, no right to write, no locks
+    with contextlib.suppress(OSError, NotImplementedError):  # disk full, no permission to write, no locks
         cache.keep(entry, source.stamp, reading, about)
     if not (kept := cache.restore(entry, source.stamp)):
         pixels, known = zip(*reading.chunks(), strict=True)
@@ -176,7 +176,7 @@ def _image_set(name: str, split: str, pixels, known, about: dict) -> ImageSet:
 
 
 def known_name(name: str | os.PathLike) -> str | None:
-    """The name as the table has it, None for a path, ValueError if it is neither."""
+    """The name as in the table, None for a path; ValueError if it is neither."""
     names, text = [*SETS, *GENERATED, "folder"], os.fspath(name)
     for known in names:
         if known.replace("-", "") == text.lower().replace("-", "").replace("_", ""):

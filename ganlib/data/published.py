@@ -1,6 +1,6 @@
-"""Datasets as published: finding their files, reading them without running code.
+"""Published datasets: finding their files, and reading them without running code.
 
-torchvision's readers unpickle CIFAR-10's batches, unzip nothing, and end at the first damaged picture.
+torchvision's readers unpickle CIFAR-10's batches, unzip nothing, and stop at the first damaged picture.
 """
 
 import functools
@@ -32,7 +32,7 @@ CELEBA_SPLITS = {"train": 0, "val": 1, "test": 2}  # and their numbers in the li
 
 
 def resize(pixels: np.ndarray, image_size: int | None, channels: int | None, pad_to: int = 0) -> np.ndarray:
-    """Square images ``[N, C, S, S]`` padded up to ``pad_to``, upscaled above, shrunk."""
+    """Square images ``[N, C, S, S]`` shrunk, padded (up to ``pad_to``) or upscaled."""
     images, have = torch.tensor(pixels), pixels.shape[-1]
     channels, image_size = channels or pixels.shape[1], image_size or have
     if channels < images.shape[1]:
@@ -48,7 +48,7 @@ def resize(pixels: np.ndarray, image_size: int | None, channels: int | None, pad
 
 
 def resized(read: Callable[[], Reading], pad_to: int = 0) -> Callable[..., Reading]:
-    """The ``open`` of a Source of small images, which ``read`` gives as they are."""
+    """The ``open`` of a Source of small images, which ``read`` returns as they are."""
 
     def open_at(image_size, channels):
         reading = read()
@@ -64,7 +64,7 @@ def resized(read: Callable[[], Reading], pad_to: int = 0) -> Callable[..., Readi
 
 
 def from_arrays(read: Callable, classes: Sequence[str], pad_to: int = 0) -> Callable[..., Reading]:
-    """The ``open`` of a Source, where ``read`` gives uint8 pixels and int64 labels."""
+    """The ``open`` of a Source, if ``read`` returns uint8 pixels and int64 labels."""
 
     def reading():
         (x, y), n = read(), 4096
@@ -74,7 +74,7 @@ def from_arrays(read: Callable, classes: Sequence[str], pad_to: int = 0) -> Call
 
 
 def find_named(folder: Path, split: str, _=None, *, names: Sequence[str], below=("",), form=()) -> Iterator[Source]:
-    """Pictures by the name of their folder; ``form``: size, channels, pad_to if small."""
+    """Pictures labelled by folder name; ``form``: size, channels, pad_to if small."""
     for place in places(folder, names, below):
         read = functools.partial(open_pictures, place, split, *form[:2])
         where = place.relative_to(folder).as_posix()
@@ -84,7 +84,7 @@ def find_named(folder: Path, split: str, _=None, *, names: Sequence[str], below=
 def find_idx(folder: Path, split: str, _=None, *, names: Sequence[str], classes: Sequence[str]) -> Iterator[Source]:
     """The copies of MNIST or Fashion-MNIST below a folder, first choice first."""
     for below in (f"{names[1]}/raw", names[0]):
-        # Unpacked files are read more quickly.
+        # Unpacked files are faster to read.
         both = [(folder / below / name.removesuffix(".gz"), folder / below / name) for name in IDX_FILES[split]]
         pair = [next(filter(Path.is_file, either), None) for either in both]
         if None not in pair:
@@ -131,9 +131,9 @@ def read_cifar(place: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarra
         else:
             with gzip.open(place) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
                 members = ((PurePosixPath(m.name).name, m) for m in archive if m.isreg())
-                # What is larger than two batches is none, and must not fill the memory.
+                # A file larger than two batches is not one, and must not fill the memory.
                 raw = {name: archive.extractfile(m).read(2**26) for name, m in members if name in names}
-                while packed.read(2**20):  # gzip's own checksum stands behind the last byte
+                while packed.read(2**20):  # gzip's checksum follows the last byte
                     pass
         pixels, labels = zip(*(_read_batch(name, raw[name]) for name in names), strict=True)
         return np.concatenate(pixels).reshape(-1, 3, 32, 32), np.concatenate(labels).astype(np.int64)
@@ -152,25 +152,25 @@ def _read_batch(name: str, raw: bytes) -> tuple[np.ndarray, Sequence[int]]:
 
 
 def _from_pickle(raw: bytes) -> tuple[np.ndarray, list[int]]:
-    """The pixels and labels in a pickle, whose instructions are listed and never run."""
+    """The pixels and labels in a pickle, whose instructions are parsed but never run."""
     pixels, labels, order, counting = b"", [], "C", False
     for instruction, value, _ in pickletools.genops(raw):
         if instruction.name == "BININT1" and counting:
             labels.append(value)
-        elif instruction.name in ("NEWTRUE", "NEWFALSE") and not pixels:  # just before them: do they lie by columns?
+        elif instruction.name in ("NEWTRUE", "NEWFALSE") and not pixels:  # just before them: are they in column order?
             order = "F" if instruction.name == "NEWTRUE" else "C"
         elif isinstance(value, str | bytes):
-            counting = value == "labels"  # behind that text stands the list of them
+            counting = value == "labels"  # their list follows that string
             if len(value) >= PIXELS:
                 pixels = value.encode("latin1") if isinstance(value, str) else value
     return np.frombuffer(pixels, np.uint8).reshape((-1, PIXELS), order=order), labels
 
 
 def find_celeba(folder: Path, split: str, _=None) -> Iterator[Source]:
-    """The copies of CelebA: unpacked pictures, archives of them, what is named after it."""
+    """The copies of CelebA: unpacked pictures, archives, anything named after it."""
     for place in places(folder, ("img_align_celeba", *CELEBA), (*CELEBA[:2], "")):
         lists = []
-        for stem in ("list_attr_celeba", "list_eval_partition"):  # as published, and as a copy on Kaggle has them
+        for stem in ("list_attr_celeba", "list_eval_partition"):  # as published, and as in a copy on Kaggle
             texts = (here / (stem + ending) for here in (place, place.parent) for ending in (".txt", ".csv"))
             lists.append(next(filter(Path.is_file, texts), None))
         opener = functools.partial(open_pictures, place, split, pick=functools.partial(_pick_listed, *lists))
@@ -178,7 +178,7 @@ def find_celeba(folder: Path, split: str, _=None) -> Iterator[Source]:
 
 
 def _pick_listed(attributes: Path | None, partition: Path | None, place: Path, names, split: str) -> Picked:
-    """The faces of a split by CelebA's lists, as far as they are there."""
+    """The faces of a split by CelebA's lists, if these are there."""
     base = {name: PurePosixPath(name).name for name in names}
     if partition is None:
         names = by_folders(place, names, split).known
@@ -201,7 +201,7 @@ def read_list(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
         text = path.read_text(encoding="utf-8", errors="replace").replace(",", " ")
         lines = [line.split() for line in text.splitlines()]
         first = min(k for k, words in enumerate(lines) if len(words) > 1 and words[0].endswith((".jpg", ".png")))
-        # Above: the number of pictures, then the names of the columns; in a CSV their names after that of the first.
+        # Above: the number of pictures, then the column names; in a CSV the column names after that of the first.
         columns = [word for word in lines[first - 1] if word != "image_id"] if first else []
         table, width = {}, len(columns) or 1
         for number, words in enumerate(lines[first:], first + 1):

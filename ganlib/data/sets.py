@@ -1,4 +1,4 @@
-"""The datasets that have a name: where they come from, what stands in for them."""
+"""The named datasets: where they come from, and their stand-ins."""
 
 import importlib.metadata
 import logging
@@ -20,25 +20,25 @@ log = logging.getLogger("ganlib")
 
 STAND_IN_COUNT = 10_000
 DRIVE = "https://drive.google.com/"
-CONNECT_SECONDS, STALL_SECONDS = 5, 15  # without an answer a download is given up
+CONNECT_SECONDS, STALL_SECONDS = 5, 15  # without an answer, before a download is given up
 SYSTEM = Path("/usr/share/datasets")  # of Debian's package dataset-fashion-mnist
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a dataset is, and how to come by it."""
+    """A dataset, and how to get it."""
 
     title: str
     unit: str
-    names: Sequence[str]  # of its folder
+    names: Sequence[str]  # names of its folder
     find: Callable[[Path, str, Sequence[str] | None], Iterator[Source]]  # copies in a folder, first choice first
     size: int = 64
     channels: int = 3
-    of_one_size: bool = False  # as published: other sizes are made of it, while photographs come in any
+    of_one_size: bool = False  # as published: other sizes are made from it; photographs come in any size
     splits: Sequence[str] = ("train", "test")
     files: Callable[[str], list[tuple[str, str, str]]] | None = None  # (name, URL, md5) of a split's download
     missing: str = "data/README.md says how to get the real ones."
-    stand_in: Callable[[str], Source] | None = None  # of a split, for a machine offline
+    stand_in: Callable[[str], Source] | None = None  # stand-in for a split, without a network
     by_class: bool = False
 
     def copies(self, split: str, root: str | os.PathLike | None = None, classes=None) -> Iterator[Source]:
@@ -56,31 +56,31 @@ class Dataset:
 
 
 def fetch(url: str, target: Path, md5: str | None) -> None:
-    """Download one file; it gets its name once it is intact, else OSError says why."""
+    """Download one file, named only when it is intact; otherwise OSError says why."""
     import pooch
     import requests
 
     def get(url: str, part: str, _) -> None:
         if url.startswith(DRIVE):
             try:
-                import gdown  # it confirms to Google that one really wants a large file
+                import gdown  # it confirms to Google that a large file is really wanted
             except ImportError as error:
                 raise OSError("Google Drive needs the package gdown: pip install gdown") from error
             gdown.download(url, part, use_cookies=False)
         else:
-            with bar(1, target.name, "B", scaled=True) as progress:  # pooch puts the file's size in place of the 1,
-                progress.reset = lambda: None  # and at the end begins anew, which would show a bar that never was
+            with bar(1, target.name, "B", scaled=True) as progress:  # pooch replaces the 1 by the file's size,
+                progress.reset = lambda: None  # and resets at the end, which would show an empty bar
                 limits = (CONNECT_SECONDS, STALL_SECONDS)
                 pooch.HTTPDownloader(progressbar=progress, chunk_size=2**20, timeout=limits)(url, part, None)
         with open(part, "rb") as file:
             if looks_like_html(file.read(512)):
                 raise OSError("a web page (login, quota or error) came instead of the file")
 
-    pooch.get_logger().setLevel("WARNING")  # it would tell of every step on stderr
+    pooch.get_logger().setLevel("WARNING")  # it would report every step on stderr
     log.info(f"Downloading {url} …")
     try:
         pooch.retrieve(url, md5 and f"md5:{md5}", target.name, target.parent, downloader=get)
-    except Exception as error:  # those of requests, pooch and gdown have no kind in common
+    except Exception as error:  # the errors of requests, pooch and gdown have no common base
         why = "there is no connection" if isinstance(error, requests.ConnectionError) else " ".join(str(error).split())
         by_hand = "try again later, or get it by hand as data/README.md says."
         raise OSError(f"'{target.name}' could not be downloaded from {url} ({why}); {by_hand}") from error
@@ -127,7 +127,7 @@ def _shapes(split: str, *, size: int, channels: int, of: str) -> Source:
 
 
 def faces(n: int, seed: int, where: str, unit: str = "generated faces") -> Source:
-    """``n`` generated faces with attributes, drawn at whatever size is asked for."""
+    """``n`` generated faces with attributes, drawn at any size."""
 
     def open_faces(image_size, channels):
         size = image_size or 64
@@ -149,8 +149,8 @@ def _drawn_faces(split: str) -> Source:
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MNIST, FASHION = ("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")
-CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"  # plain bytes, where torchvision has pickles
-LFW = ("lfw_funneled", "lfw-deepfunneled", "lfw", "lfw-funneled")  # the last one is the archive of the first
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"  # plain bytes; torchvision's are pickles
+LFW = ("lfw_funneled", "lfw-deepfunneled", "lfw", "lfw-funneled")  # the last is an archive of the first
 SETS = {
     "mnist": Dataset(
         *("MNIST", "digits", MNIST, partial(published.find_idx, names=MNIST, classes=DIGITS), 28, 1, True),

@@ -1,4 +1,4 @@
-"""Generated pictures: ten soft shapes at random places, for quick tests and machines without a dataset."""
+"""Generated pictures: ten soft shapes at random places, to do without a dataset."""
 
 import math
 
@@ -17,7 +17,7 @@ def _plus(x: Tensor, y: Tensor) -> Tensor:
     return torch.minimum(_box(x, y, 0.28, 1), _box(x, y, 1, 0.28))
 
 
-_DISTANCES = {  # signed: below 0 inside the shape, above it outside, about 1 a unit of length; y points down
+_DISTANCES = {  # signed: negative inside the shape, positive outside, slope about 1; y points down
     "disc": lambda x, y: torch.hypot(x, y) - 1,
     "ring": lambda x, y: (torch.hypot(x, y) - 0.75).abs() - 0.25,
     "square": lambda x, y: _box(x, y, 0.85, 0.85),
@@ -33,16 +33,16 @@ SHAPES = tuple(_DISTANCES)
 
 
 def draw_shapes(n: int, image_size: int = 32, channels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 [n, channels, image_size, image_size] of one shape each, in turns, and their labels int64 [n].
+    """Pixels uint8 [n, channels, size, size] of one shape each, and labels int64 [n].
 
-    Grey ones are light on black, like digits; coloured ones have the hue of their class on a dark gradient.
+    Grey shapes are light on black, like digits; coloured ones have the hue of their class on a dark gradient.
     """
     if n < 1 or image_size < 8:
         raise ValueError(f"Cannot draw {n} shapes of {image_size}×{image_size}; use n ≥ 1 and image_size ≥ 8.")
     labels, chance = torch.arange(n) % len(SHAPES), torch.rand(n, 8, generator=rng(seed))
     pixels = torch.empty(n, channels, image_size, image_size, dtype=torch.uint8)
     for label in range(len(SHAPES)):
-        for rows in (labels == label).nonzero().flatten().split(1024):  # not much memory at once
+        for rows in (labels == label).nonzero().flatten().split(1024):  # to limit memory
             pixels[rows] = _pictures(label, chance[rows], image_size, channels)
     return pixels.numpy(), labels.numpy()
 
@@ -57,7 +57,7 @@ def _pictures(label: int, chance: Tensor, size: int, channels: int) -> Tensor:
     x, y = angle.cos() * dx + angle.sin() * dy, angle.cos() * dy - angle.sin() * dx
     inside = torch.sigmoid(-_DISTANCES[SHAPES[label]](x, y) * radius * size)
 
-    # 0 to 1 across the picture; overshooting both ends makes black and white really occur.
+    # 0 to 1 across the picture; overshooting at both ends ensures that black and white occur.
     slope = 0.5 + (u * (2 * math.pi * shade_angle).cos() + v * (2 * math.pi * shade_angle).sin()) / 2
     light = (1.2 - (0.2 + 0.4 * shade) * slope).clamp(0, 1)[:, None]
     picture = inside[:, None] * light
@@ -68,5 +68,5 @@ def _pictures(label: int, chance: Tensor, size: int, channels: int) -> Tensor:
 
 
 def _colour(hue: Tensor) -> Tensor:
-    phase = torch.tensor([0, -1 / 3, -2 / 3]).view(1, 3, 1, 1)  # of red, green and blue; a hue is in turns
+    phase = torch.tensor([0, -1 / 3, -2 / 3]).view(1, 3, 1, 1)  # of red, green and blue; hues run from 0 to 1
     return (0.55 + 0.55 * (2 * math.pi * (hue[:, None] + phase)).cos()).clamp(0, 1)

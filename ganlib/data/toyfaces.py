@@ -1,7 +1,7 @@
-"""Generated faces of which everything is known: a stand-in for photographs, and a check on what a latent space says.
+"""Generated faces with known attributes: a stand-in for photographs, and a test.
 
-Every attribute is drawn independently, so that a direction in a latent space which changes one of them has no excuse to
-change another. (One may hide another: a fringe does not show under a hat.)
+Every attribute is drawn independently, so a direction in a latent space that changes one of them has no reason to
+change another. (One may hide another: a hat covers a fringe.)
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ CLOTHES = np.array([(214, 92, 92), (86, 128, 190), (92, 160, 118), (238, 190, 92
 FRAMES = np.array([(36, 36, 44), (120, 70, 40), (176, 44, 60), (60, 84, 150)])
 IRISES = np.array([(84, 54, 36), (70, 112, 160), (84, 128, 84), (112, 84, 52)])
 WHITE = (250, 249, 246)
-VERSION = 1  # to be raised with every change to the faces: prepared ones are then drawn anew
-AT_ONCE = 16  # faces; what they need stays in the processor's cache
+VERSION = 1  # raise it with every change to the faces, so that cached ones are drawn again
+AT_ONCE = 16  # faces; few enough for the processor's cache
 
 
 def face_chunks(n: int, image_size: int, seed: int, size: int, start: int = 0) -> Iterator[tuple]:
-    """From face ``start`` on, at most ``size`` of n faces at a time; more faces begin with the same.
+    """Draw n faces from ``start`` on, ``size`` at a time, each independent of n.
 
-    Each time pixels uint8 [k, 3, image_size, image_size] and ``ATTRIBUTES`` float32 [k, A].
+    Yields pixels uint8 [k, 3, image_size, image_size] and ``ATTRIBUTES`` float32 [k, A].
     """
     if n < 1 or image_size < 16:
         raise ValueError(f"Cannot draw {n} faces of {image_size}×{image_size}; use n ≥ 1 and image_size ≥ 16.")
@@ -43,19 +43,19 @@ def face_chunks(n: int, image_size: int, seed: int, size: int, start: int = 0) -
 
 
 def _attributes(chance: np.ndarray) -> np.ndarray:
-    """The attributes float32 [n, A] that random numbers [n, 24] stand for."""
+    """The attributes float32 [n, A] made from random numbers [n, 24]."""
     on = [chance[:, k] < share for k, share in enumerate(SWITCHES.values())]
     hair = [_choice(chance[:, 5 + k], np.eye(len(kinds))) for k, kinds in enumerate((HAIR_COLOURS, HAIR_STYLES))]
     return np.column_stack([*on, *hair, chance[:, 7:9], 2 * chance[:, 9:11] - 1]).astype(np.float32)
 
 
 def _choice(chance: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The row of the table that each random number in [0, 1) stands for."""
+    """The row of the table for each random number in [0, 1)."""
     return table[(chance * len(table)).astype(int)]
 
 
 class _Faces:
-    """Some forty soft-edged shapes, laid over each other; what is known of each face is an attribute [n, 1, 1].
+    """Draw about forty soft-edged shapes over each other; attributes are [n, 1, 1].
 
     A shape is a signed distance of (u, v), below 0 inside, about 1 a unit of length; the head fills [-0.5, 0.5] by
     [-0.66, 0.66], and v points down. Sums, products, quotients and roots come out the same on every machine.
@@ -64,7 +64,7 @@ class _Faces:
     def __init__(self, chance: np.ndarray, size: int):
         columns = np.column_stack([_attributes(chance), chance[:, 11:21]]).astype(np.float32)
         self.__dict__.update(zip((*ATTRIBUTES, *BUILD), columns.T[:, :, None, None], strict=True))
-        self.shift = 0.13 * self.turn  # of what is on the face, when the head is turned
+        self.shift = 0.13 * self.turn  # shift of what is on the face, when the head is turned
         scale, angle = 0.84 + 0.1 * self.scale, 0.2 * self.tilt.astype(np.float64)
         self.unit = scale * (size / 2)  # of (u, v), in pixels
         cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
@@ -84,7 +84,7 @@ class _Faces:
         self.clothes, self.frames, self.irises = (_choice(chance[:, k], t)[:, :, None, None] for k, t in tables)
 
     def paint(self, shape, colour, alpha=1.0, soft=1.0, at=None) -> None:
-        """Lay a colour, [3] or [n, 3, 1, 1], over a shape; ``soft`` is the width of its edge in pixels."""
+        """Paint a shape in a colour, [3] or [n, 3, 1, 1]; ``soft``: its edge in pixels."""
         mask = np.clip(shape(*(at or self.in_head)) * (-self.unit / soft) + 0.5, 0, 1) * alpha
         self.pixels += mask[:, None] * (np.asarray(colour, np.float32).reshape(-1, 3, 1, 1) - self.pixels)
 
@@ -131,7 +131,7 @@ class _Faces:
         paint(self.on_face(_ellipse, 0.01, 0.13, 0.04, 0.032, shift=1.5), 0.4 * skin + 150, 0.35, 2)
 
     def paint_eye(self, side: int) -> None:
-        def seen(u):  # from the middle of the eye, in the width at which it is seen
+        def seen(u):  # distance from the middle of the eye, in units of its visible width
             return (u - side * 0.205 - self.shift) / (1 + 0.18 * side * self.turn)
 
         def ball(u, v, a, b, du=0.0, dv=0.0, look=0.02):
@@ -158,7 +158,7 @@ class _Faces:
         paint(arm, self.frames, self.glasses)
 
     def on_face(self, shape, u0, v0, *sizes, shift=1.0):
-        """A shape around (u0, v0), moved by so much of the turn."""
+        """A shape around (u0, v0), moved by this share of the turn."""
         return lambda u, v: shape(u - u0 - shift * self.shift, v - v0, *sizes)
 
     def outline(self, u, v):
@@ -167,8 +167,8 @@ class _Faces:
         return _ellipse(u * narrow, v, 0.49 + 0.05 * self.wide, 0.66)
 
     def over_forehead(self, u, v):
-        """The hair in front: what a cap covers but for an opening, with a parting or cut straight into a fringe."""
-        covers = self.bob + self.long_hair + self.curly_hair  # the temples, too
+        """The hair in front: a cap with an opening, with a parting or a straight fringe."""
+        covers = self.bob + self.long_hair + self.curly_hair  # the temples as well
         off = 0.3 * (self.part - 0.5) * (1 - self.fringe)
         opening = _ellipse(u - self.shift * 0.6 - off, v - 0.2, 0.5 - 0.05 * covers, 0.56)
         opening = np.maximum(opening, self.fringe * (-0.2 - v) + (1 - self.fringe) * opening)
@@ -186,7 +186,7 @@ class _Faces:
         return _ellipse(u - 0.085, v - 0.265 - 0.25 * u * u, 0.12, 0.045)
 
     def mouth(self, u, v, grow=0.0, teeth=False):
-        """What lies between two parabolas, which meet at the corners."""
+        """The area between two parabolas that meet at the corners."""
         q = ((u - self.shift) / (0.15 + 0.05 * self.width + 0.05 * self.smile)) ** 2
         top = 0.345 - 0.055 * self.smile * q
         bottom = top + (0.03 + 0.105 * self.smile) * (1 - q)
@@ -201,7 +201,7 @@ def _ellipse(u, v, a, b):
 
 
 def _both(a, b):
-    """What is below 0 in both, rounded where they meet outside."""
+    """The intersection of two shapes, rounded outside where they meet."""
     return np.sqrt(np.maximum(a, 0) ** 2 + np.maximum(b, 0) ** 2) + np.minimum(np.maximum(a, b), 0)
 
 
@@ -210,7 +210,7 @@ def _box(u, v, width, height, radius):
 
 
 def _rim(shape, du, dv):
-    """The part of a shape that its own copy, moved by (du, dv), leaves free: its shaded side."""
+    """The part of a shape not covered by its copy moved by (du, dv): its shaded side."""
     return lambda u, v: np.maximum(shape(u, v), -shape(u - du, v - dv))
 
 

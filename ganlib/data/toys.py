@@ -1,6 +1,6 @@
-"""Targets in two dimensions to watch a GAN on: mixtures of Gaussians, curves, points, drawings of one's own.
+"""Two-dimensional targets for a GAN: Gaussian mixtures, curves, points, drawings.
 
-A sampler ``name(n, rng, ...)`` gives float32 [n, 2], drawn from ``rng`` only and on its device, jittered by ``std``.
+A sampler ``name(n, rng, ...)`` returns float32 [n, 2], drawn only from ``rng``, on its device, jittered by ``std``.
 """
 
 import math
@@ -10,38 +10,38 @@ from torch import Generator, Tensor
 
 
 def ring_centers(modes: int = 8, radius: float = 2.0) -> Tensor:
-    """The means of :func:`ring`, float32 [modes, 2]: evenly spaced on a circle, the first at (radius, 0)."""
+    """The means of :func:`ring`, float32 [modes, 2]; the first is at (radius, 0)."""
     _check(1, modes=modes)
     angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     return (radius * _around(angle)).float()
 
 
 def grid_centers(side: int = 5, spacing: float = 2.0) -> Tensor:
-    """The means of :func:`grid25`, float32 [side * side, 2]: row by row, centred on the origin."""
+    """The means of :func:`grid25`, float32 [side * side, 2], row by row."""
     _check(1, side=side)
     line = (torch.arange(side, dtype=torch.float32) - (side - 1) / 2) * spacing
     return torch.cartesian_prod(line, line).flip(1)
 
 
 def ring(n: int, rng: Generator, modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Tensor:
-    """Equally likely Gaussians on a circle; by default those of Unrolled GANs (arXiv:1611.02163, appendix)."""
+    """Equally likely Gaussians on a circle. Default: Unrolled GANs', arXiv:1611.02163."""
     return points(ring_centers(modes, radius), n, rng, std)
 
 
 def grid25(n: int, rng: Generator, spacing: float = 2.0, std: float = 0.05) -> Tensor:
-    """25 equally likely Gaussians on a grid; by default those of PacGAN (arXiv:1712.04086): variance 0.0025."""
+    """25 equally likely Gaussians on a grid. Default: PacGAN's, arXiv:1712.04086."""
     return points(grid_centers(5, spacing), n, rng, std)
 
 
 def spiral(n: int, rng: Generator, turns: float = 2.0, radius: float = 2.0, std: float = 0.05) -> Tensor:
-    """An Archimedean spiral out to ``radius``; its squared radius is uniform, so points lie nearly evenly along it."""
+    """An Archimedean spiral out to ``radius``, with points nearly evenly along it."""
     _check(0, n=n, std=std)
     r = torch.rand(n, generator=rng, device=rng.device).sqrt()
     return _jittered(radius * r[:, None] * _around(2 * math.pi * turns * r), rng, std)
 
 
 def two_moons(n: int, rng: Generator, std: float = 0.1) -> Tensor:
-    """Two interleaved half circles of radius 1: scikit-learn's ``make_moons``, centred on the origin."""
+    """Two interleaved half circles: scikit-learn's ``make_moons``, centred."""
     _check(0, n=n, std=std)
     upper = _around(math.pi * torch.rand(n, generator=rng, device=rng.device))
     upper = upper - torch.tensor([0.5, 0.25], device=rng.device)
@@ -50,7 +50,7 @@ def two_moons(n: int, rng: Generator, std: float = 0.1) -> Tensor:
 
 
 def points(array, n: int, rng: Generator, std: float = 0.05) -> Tensor:
-    """Points of one's own [m, 2] (pairs, an array, a tensor), each equally likely, with replacement."""
+    """Given points [m, 2], each equally likely, drawn with replacement."""
     _check(0, n=n, std=std)
     array = torch.as_tensor(array, dtype=torch.float32, device=rng.device)
     if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not array.isfinite().all():
@@ -60,9 +60,9 @@ def points(array, n: int, rng: Generator, std: float = 0.05) -> Tensor:
 
 
 def drawing(text: str, radius: float = 2.0) -> Tensor:
-    """A picture typed as text, float32 [m, 2], for :func:`points`: a point for each character that is no white space.
+    """A picture typed as text, [m, 2], for :func:`points`: one point per character.
 
-    It is centred and reaches from ``-radius`` to ``radius`` in its longer direction; a line is as high as two columns.
+    It is centred and spans ``-radius`` to ``radius`` in its longer direction; a line is as high as two columns.
     """
     lines = text.expandtabs().splitlines()
     dots = [(column, -2.0 * row) for row, line in enumerate(lines) for column, c in enumerate(line) if not c.isspace()]
@@ -75,10 +75,10 @@ def drawing(text: str, radius: float = 2.0) -> Tensor:
 
 
 def modes_covered(samples: Tensor, centers: Tensor, std: float, within: float = 3.0) -> tuple[int, float]:
-    """How many modes the samples reach, and the share of samples within ``within`` deviations of one: (count, share).
+    """The modes covered, and the share of samples ``within`` so many std of a mode.
 
     A mode is covered if one such sample is nearest to it (VEEGAN, arXiv:1705.07761; PacGAN, arXiv:1712.04086; both look
-    at 2,500). One stray hit counts, so compare at equal sample size only; the share of a perfect generator is 0.989.
+    at 2,500). One stray hit counts, so compare only at equal sample size; the share of a perfect generator is 0.989.
     """
     for name, value in (("samples", samples), ("centers", centers)):
         if value.ndim != 2 or value.shape[1] != 2 or not len(value):
@@ -88,7 +88,7 @@ def modes_covered(samples: Tensor, centers: Tensor, std: float, within: float = 
     # In float64 and pair by pair: cdist's shortcut through dot products loses digits that matter at std 0.01.
     gap = samples.detach().double().cpu()[:, None] - centers.detach().double().cpu()
     distance, nearest = gap.norm(dim=2).min(dim=1)
-    good = distance <= within * std  # not a sample that is NaN or infinite
+    good = distance <= within * std  # excludes samples that are NaN or infinite
     return len(nearest[good].unique()), good.double().mean().item()
 
 

@@ -1,10 +1,10 @@
-"""Finding a z for a given image. A generator has no inverse, so z is moved downhill until G(z) looks like the image:
+"""Finding a z for a given image, by gradient descent until G(z) looks like it:
 
     minimise over z   −log p(x | G(z))  −  prior · log N(z; 0, I)
 
 The square of x − G(z) is the objective of Lipton & Tripathi 2017, arXiv:1702.04782; the cross-entropy between x and
 G(z), with the log density of the prior added, that of Creswell & Bharath 2018, arXiv:1802.05701. They are the logs of a
-Gaussian and of a Bernoulli likelihood. Not every image has a z: what stays is what the generator cannot draw.
+Gaussian and of a Bernoulli likelihood. Not every image has a z: the remaining error shows what G cannot draw.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ganlib._runtime.randomness import rng
 from ganlib.data.images import ImageSet, as_uint8, to_float, to_uint8
 
 LIKELIHOODS = ("gaussian", "bernoulli")
-LEAST_SIGMA = 1 / 255  # half a grey level: a likelihood of exact images has no upper bound
-LEAST_P = 1e-6  # no probability of a pixel is nearer to 0 or 1: its logarithm must be finite
+LEAST_SIGMA = 1 / 255  # half a grey level: without it the likelihood of an exact image is unbounded
+LEAST_P = 1e-6  # pixel probabilities stay this far from 0 and 1: their logarithms must be finite
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Inversion:
 
     z: Tensor  # float32 [N, z_dim]
     images: Tensor  # uint8 [N, C, H, W]: what the generator makes of z
-    error: Tensor  # float32 [N]: root mean square difference to the given image in grey levels, 0 to 255
-    nll: Tensor  # float32 [N]: −log p(x | G(z)) in nats; a Gaussian's is of a density and may be negative
+    error: Tensor  # float32 [N]: root mean square difference from the given image in grey levels, 0 to 255
+    nll: Tensor  # float32 [N]: −log p(x | G(z)) in nats; a Gaussian's is a density's and may be negative
     sigma: Tensor | None  # float32 [N]: the Gaussian's, in units of the pixels in [-1, 1]; None with a Bernoulli
     about: dict  # likelihood, restarts, steps, learning rate, prior and seed
 
@@ -62,11 +62,11 @@ def invert(
     seed: int = 0,
     progress: bool = True,
 ) -> Inversion:
-    """Find a z for each image (uint8, or float in [-1, 1]) with Adam; of several random restarts the best is kept.
+    """Find a z for each image with Adam, keeping the best of several random restarts.
 
-    All images and restarts are one batch, but none sees another. A Bernoulli likelihood is for pixels that are nearly
-    black or white, such as digits. A Gaussian's σ is at every step the one that makes the image likeliest. With
-    ``prior=0`` z may run off to where nothing was trained.
+    All images and restarts are one batch, but independent. A Bernoulli likelihood is for pixels that are nearly black
+    or white, such as digits. A Gaussian's σ is, at every step, the one that makes the image likeliest. With
+    ``prior=0`` z may leave the region seen in training.
     """
     if likelihood not in LIKELIHOODS:
         raise ValueError(f"likelihood is '{likelihood}', but must be one of: {', '.join(LIKELIHOODS)}.")
@@ -92,7 +92,7 @@ def invert(
             optimiser.step()
             shown.update()
         made, nll, found, objective = (each.unflatten(0, (restarts, -1)).cpu() for each in judged())
-    rows = objective.argmin(0), torch.arange(objective.shape[1])  # of each image the best restart
+    rows = objective.argmin(0), torch.arange(objective.shape[1])  # the best restart of each image
     z, made = z.detach().cpu().unflatten(0, (restarts, -1))[rows], made[rows]
     error = 127.5 * (made - target[: len(made)].cpu()).square().mean((1, 2, 3)).sqrt()
     about = {"likelihood": likelihood, "restarts": restarts, "steps": steps, "lr": lr, "prior": prior, "seed": seed}
@@ -107,14 +107,14 @@ def _nll(made: Tensor, target: Tensor, likelihood: str) -> tuple[Tensor, Tensor]
         nll = F.binary_cross_entropy(p, (target + 1) / 2, reduction="none").sum((1, 2, 3))
         return nll, torch.full_like(nll, torch.nan)
     squares = (made - target).square().flatten(1)
-    # The likeliest σ is known, and there the objective does not change with σ: no gradient goes through it.
+    # The likeliest σ is known, and the objective is stationary there: σ needs no gradient.
     sigma = squares.detach().mean(1).sqrt().clamp(min=LEAST_SIGMA)
     constant = squares.shape[1] * (sigma.log() + math.log(2 * math.pi) / 2)
     return squares.sum(1) / (2 * sigma.square()) + constant, sigma
 
 
 def _target(generator: nn.Module, images: Tensor | ImageSet) -> Tensor:
-    """The images as floats in [-1, 1], if they are of the size and the channels that the generator makes."""
+    """The images as floats in [-1, 1], if their size and channels are the generator's."""
     pixels = as_uint8(images)
     with eval_mode(generator):
         made = generator(torch.zeros(2, generator.z_dim, device=next(generator.parameters()).device))

@@ -1,6 +1,6 @@
-"""Walking the latent space of any generator: between points, on even ground, near the middle, along an attribute.
+"""Latent vectors for any generator: paths, maps, truncation, attribute directions.
 
-z ~ N(0, I) in many dimensions is nearly a sphere: |z| is close to the root of z_dim, and hardly ever anything else.
+z ~ N(0, I) in many dimensions lies close to a sphere: |z| is nearly always about the square root of z_dim.
 """
 
 import itertools
@@ -14,21 +14,21 @@ from ganlib._runtime.device import eval_mode
 from ganlib._runtime.randomness import rng
 from ganlib.data.images import to_uint8
 
-PARALLEL = 1e-6  # sine of an angle below which two vectors lie on one line
-BATCH = 250  # images at a time
+PARALLEL = 1e-6  # sine of the angle below which two vectors count as being on one line
+BATCH = 250  # images per batch
 Classifier = Callable[[Tensor], Tensor]  # uint8 [B, C, H, W] on the generator's device -> bool [B]
 
 
 def lerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
-    """The straight line from ``a`` [..., z_dim] at t = 0 to ``b`` at t = 1; ``t`` is a number, or [n] for n points."""
+    """The line from ``a`` [..., z_dim] at t = 0 to ``b`` at t = 1; ``t`` may be [n]."""
     t = torch.as_tensor(t, dtype=torch.float64, device=a.device)[..., None]
-    return ((1 - t) * a + t * b).to(a.dtype)  # in float64, as t
+    return ((1 - t) * a + t * b).to(a.dtype)  # in float64, like t
 
 
 def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
-    """The great circle from ``a`` to ``b``, as :func:`lerp`: equal angles for equal t, and no dip in the length.
+    """The great circle from ``a`` to ``b``: equal angles for equal t, at full length.
 
-    Between vectors on one line, which have no circle of their own, it is :func:`lerp`. Source: White, arXiv:1609.04468.
+    Between vectors on one line, which define no circle, it is :func:`lerp`. Source: White, arXiv:1609.04468.
     """
     one, other = a.double(), b.double()
     t = torch.as_tensor(t, dtype=torch.float64, device=a.device)[..., None]
@@ -41,9 +41,9 @@ def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
 
 
 def path(points: Tensor, n: int, spherical: bool = True, loop: bool = False) -> Tensor:
-    """A walk through ``points`` [k, z_dim], k ≥ 2, with ``n`` steps from each to the next: [(k - 1) * n + 1, z_dim].
+    """A walk through ``points`` [k, z_dim], ``n`` steps each: [(k - 1) n + 1, z_dim].
 
-    With ``loop`` it leads back to the first point, which is not repeated: [k * n, z_dim], a film without a seam.
+    With ``loop`` it returns to the first point, without repeating it: [k * n, z_dim], a seamless film.
     """
     if points.ndim != 2 or len(points) < 2 or not points.isfinite().all():
         raise ValueError(f"A path leads through 2 or more finite points [k, z_dim], not {list(points.shape)}.")
@@ -56,7 +56,7 @@ def path(points: Tensor, n: int, spherical: bool = True, loop: bool = False) -> 
 
 
 def plane(corners: Tensor, rows: int, cols: int, spherical: bool = True) -> Tensor:
-    """A map of what lies between four points, to be shown as a grid of images: [rows * cols, z_dim], row by row.
+    """A map of the space between four points: [rows * cols, z_dim], row by row.
 
     ``corners`` [4, z_dim] are top left, top right, bottom left and bottom right; the map meets each exactly.
     """
@@ -70,10 +70,10 @@ def plane(corners: Tensor, rows: int, cols: int, spherical: bool = True) -> Tens
 
 
 def draw_z(n: int, z_dim: int, seed: int = 0, truncation: float | None = None) -> Tensor:
-    """Latent vectors z ~ N(0, I), on request without what lies far out: [n, z_dim].
+    """Latent vectors z ~ N(0, I), optionally truncated: [n, z_dim].
 
-    Numbers beyond ±truncation are drawn again from what lies within. Images become more alike, and with the paper's
-    large networks better (Brock et al. 2018, arXiv:1809.11096, section 3.1); those of a small DCGAN turn pale.
+    Numbers beyond ±truncation are drawn again. Images become more alike and, with the paper's large networks, better
+    (Brock et al. 2018, arXiv:1809.11096, section 3.1); those of a small DCGAN turn pale.
     """
     _check_least(1, n=n, z_dim=z_dim)
     if truncation is not None and not truncation > 0:
@@ -83,7 +83,7 @@ def draw_z(n: int, z_dim: int, seed: int = 0, truncation: float | None = None) -
     if truncation is None:
         return z
     beyond = z.abs() > truncation
-    # By the inverse of the distribution function: one draw each, where throwing away would take many for a small limit.
+    # By the inverse of the distribution function: one draw each; rejection would take many for a small limit.
     low = math.erfc(truncation / math.sqrt(2)) / 2
     u = torch.rand(int(beyond.sum()), generator=source, dtype=torch.float64)
     z[beyond] = torch.special.ndtri(low + u * (1 - 2 * low)).clamp(-truncation, truncation).float()
@@ -91,7 +91,7 @@ def draw_z(n: int, z_dim: int, seed: int = 0, truncation: float | None = None) -
 
 
 def even_z(n: int, z_dim: int = 2, seed: int = 0) -> Tensor:
-    """Latent vectors that share out N(0, I) evenly, where random ones come in heaps and leave holes: [n, z_dim].
+    """Latent vectors that cover N(0, I) evenly, unlike random ones: [n, z_dim].
 
     With ``z_dim`` 2 it is a square map, row by row as on a page: the first number grows to the right, the second
     upwards. With any other they are Sobol points (doi:10.1016/0041-5553(67)90144-9), scrambled by ``seed``.
@@ -99,7 +99,7 @@ def even_z(n: int, z_dim: int = 2, seed: int = 0) -> Tensor:
     _check_least(1, n=n, z_dim=z_dim)
     if z_dim != 2:
         points = torch.quasirandom.SobolEngine(z_dim, scramble=True, seed=seed).draw(n, dtype=torch.float64)
-        return torch.special.ndtri(points + 2.0**-31).float()  # they have 30 bits: none is 0 or 1 then
+        return torch.special.ndtri(points + 2.0**-31).float()  # they have 30 bits: so none is 0 or 1
     side = math.isqrt(n)
     if side**2 != n:
         raise ValueError(f"n is {n}, but a map is a square: take {side**2} or {(side + 1) ** 2}.")
@@ -108,9 +108,9 @@ def even_z(n: int, z_dim: int = 2, seed: int = 0) -> Tensor:
 
 
 def direction(z_with: Tensor, z_without: Tensor) -> Tensor:
-    """From the mean of latent vectors [m, z_dim] without an attribute to that of [n, z_dim] with it: [z_dim].
+    """The mean latent vector with an attribute minus that without it: [z_dim].
 
-    Added to a z it is vector arithmetic: ``z_man.mean(0) + direction(z_smiling_woman, z_woman)`` is *smiling woman -
+    Adding it to a z is vector arithmetic: ``z_man.mean(0) + direction(z_smiling_woman, z_woman)`` is *smiling woman -
     woman + man*, from three z of each: a single one is too noisy. Source: DCGAN, arXiv:1511.06434, section 6.3.2.
     """
     (m, *width), (n, *same) = z_without.shape, z_with.shape
@@ -121,22 +121,22 @@ def direction(z_with: Tensor, z_without: Tensor) -> Tensor:
 
 
 def readings(generator: nn.Module, z: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``measure``, of uint8 [B, C, H, W] on the generator's device, finds in z's images: [n, ...], on the CPU."""
+    """Apply ``measure``, of uint8 [B, C, H, W], to the images of z: [n, ...], on CPU."""
     where = next(generator.parameters()).device
     with eval_mode(generator):
         return torch.cat([measure(to_uint8(generator(part.to(where)))).cpu() for part in z.split(BATCH)])
 
 
 def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:
-    """What a classifier says of the images of latent vectors [n, z_dim]: bool [n], on the CPU."""
+    """Classify the images of latent vectors [n, z_dim]: bool [n], on the CPU."""
     return readings(generator, z, classify).bool()
 
 
 def flips(generator: nn.Module, z: Tensor, along: Tensor, classify: Classifier, strength: float = 1.0) -> float:
-    """Walk from each z ``strength`` times ``along``: the share of images for which the classifier changes its mind.
+    """The share of images that change class when z moves ``strength * along``.
 
-    It goes against the direction where an image has the attribute. ``z`` [n, z_dim] should not be those that the
-    direction was made of; a negative strength goes the wrong way.
+    If an image has the attribute, z moves against the direction. ``z`` [n, z_dim] should not be those that the
+    direction was made from; a negative strength goes the wrong way.
     """
     has = answers(generator, z, classify)
     if has.all() or not has.any():

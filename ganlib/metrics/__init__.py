@@ -1,4 +1,4 @@
-"""What a generator is worth: scores with their protocol, and beside them what reals score in the fakes' place."""
+"""Scores of a generator, with their protocol and the score of real images."""
 
 from ganlib.metrics.discriminator import overfitting, probe
 from ganlib.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall

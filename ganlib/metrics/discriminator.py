@@ -1,4 +1,4 @@
-"""What a discriminator has learned to see, and whether it has learned its training images by heart."""
+"""What a discriminator has learned, and whether it memorised its training images."""
 
 import contextlib
 import copy
@@ -16,16 +16,16 @@ from ganlib._runtime.device import eval_mode
 from ganlib._runtime.randomness import global_generators_kept, rng
 from ganlib.data.images import ImageSet, to_float
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # on the squares of the weights; a fifth of the training images chooses one
-BATCH = 50  # what BatchNorm takes its statistics of
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # on the squared weights; a fifth of the training images chooses one
+BATCH = 50  # images over which BatchNorm takes its statistics
 
-# Share of the test images that are right, its standard error, how many numbers stand for an image, the penalty chosen.
+# Share of test images classified correctly, its standard error, features per image, the chosen penalty.
 Accuracy = namedtuple("Accuracy", "value error size penalty")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy from a discriminator's features, from those before its training, and from pixels; prints as one line."""
+    """Accuracy from trained features, untrained ones and pixels; prints as one line."""
 
     features: Accuracy
     untrained: Accuracy
@@ -42,9 +42,9 @@ class Probe:
 
 
 def probe(discriminator: nn.Module, train: ImageSet, test: ImageSet, *, untrained: nn.Module | None = None) -> Probe:
-    """Train a linear classifier on the discriminator's features, on an untrained network's, and on pixels.
+    """Train linear classifiers on trained and untrained features, and on pixels.
 
-    The better the features, the less is left to do for a classifier that can only add up: Radford et al. 2015,
+    The better the features, the better a classifier that is only linear can do: Radford et al. 2015,
     arXiv:1511.06434, section 5.1, with logistic regression in place of their L2-SVM. ``train`` and ``test`` are
     labelled and disjoint; ``untrained=None`` builds a discriminator of ganlib's as it was before its training.
     """
@@ -64,7 +64,7 @@ def probe(discriminator: nn.Module, train: ImageSet, test: ImageSet, *, untraine
 
 
 def pooled_maps(discriminator: nn.Module, pixels: Tensor) -> Tensor:
-    """What the (Leaky)ReLUs of a discriminator give for uint8 images, max-pooled to 4 × 4, side by side: [N, D]."""
+    """A discriminator's features [N, D]: all (Leaky)ReLU outputs, pooled to 4 × 4."""
     where, maps, rows = next(discriminator.parameters()).device, [], []
 
     def note(_layer, _inputs, output: Tensor) -> None:
@@ -86,8 +86,8 @@ def pooled_maps(discriminator: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def classify(x: Tensor, labels: Tensor, x_test: Tensor, labels_test: Tensor) -> Accuracy:
-    """How well logistic regression on features [n, D], each scaled to variance 1, tells classes apart."""
-    from sklearn.linear_model import LogisticRegression  # takes a second to import, and nothing else needs it
+    """The accuracy of logistic regression on features [n, D], scaled to variance 1."""
+    from sklearn.linear_model import LogisticRegression  # takes a second to import, and only this needs it
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -97,7 +97,7 @@ def classify(x: Tensor, labels: Tensor, x_test: Tensor, labels_test: Tensor) -> 
         return make_pipeline(StandardScaler(), regression).fit(x, labels)
 
     back, rest = torch.randperm(len(x), generator=rng(0)).tensor_split([len(x) // 5])
-    # The first of equals is the smallest penalty.
+    # Of equals the first, the smallest penalty, is taken.
     penalty = max(PENALTIES, key=lambda w: trained(x[rest], labels[rest], w).score(x[back], labels[back]))
     value = trained(x, labels, penalty).score(x_test, labels_test)
     return Accuracy(value, math.sqrt(value * (1 - value) / len(x_test)), x.shape[1], penalty)
@@ -107,11 +107,11 @@ def classify(x: Tensor, labels: Tensor, x_test: Tensor, labels_test: Tensor) -> 
 def overfitting(
     discriminator: nn.Module, generator: nn.Module, seen: ImageSet, held_out: ImageSet, n: int = 1000
 ) -> dict[str, float]:
-    """What the discriminator answers for ``n`` reals it was trained on, ``n`` that it never saw, and ``n`` fakes.
+    """Test for overfitting on ``n`` training images, ``n`` unseen reals, ``n`` fakes.
 
-    ``seen``, ``held_out``, ``fake``: the share of each that it calls real (a logit above 0). ``r_v``: where the mean
+    ``seen``, ``held_out``, ``fake``: the share of each it calls real (logit above 0). ``r_v``: where the mean
     logit of unseen reals lies between that of seen ones, 0, and that of the fakes, 1: 0 without overfitting (Karras et
-    al. 2020, arXiv:2006.06676, eq. (1)). A copy is asked in train mode, as in the game.
+    al. 2020, arXiv:2006.06676, eq. (1)). A copy of it runs in train mode, as in the game.
     """
     n = min(n, len(seen), len(held_out))
     if n < 2:

@@ -1,4 +1,4 @@
-"""From features to numbers; most are torch-fidelity's, whose import takes half a second and waits for the first use."""
+"""Scores from features, most by torch-fidelity, which is imported at first use."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK = 1000  # rows of a matrix of distances that are in memory at a time
+CHUNK = 1000  # rows of a distance matrix in memory at a time
 SUBSETS, SUBSET_SIZE = 100, 1000  # of a kernel distance
 
 
 class Statistics(NamedTuple):
-    """Mean float64 [D], unbiased covariance float64 [D, D], and of how many samples (None: exact)."""
+    """Mean [D], unbiased covariance [D, D], float64; number of samples (None: exact)."""
 
     mean: Tensor
     cov: Tensor
@@ -27,10 +27,10 @@ def feature_statistics(features: Tensor) -> Statistics:
 
 
 def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics) -> float:
-    """The squared Fréchet distance between two sets of features [N, D], each taken for a Gaussian.
+    """The squared Fréchet distance of two sets of features [N, D], taken as Gaussians.
 
     |μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁C₂)^½), in float64: Heusel et al. 2017, arXiv:1706.08500, eq. (6). The fewer samples,
-    the more it is biased upwards: compare it at equal sample counts only, beside that of reals against reals.
+    the more it is biased upwards: compare it only at equal sample counts, and with that of reals against reals.
     """
     a, b = (side if isinstance(side, Statistics) else feature_statistics(side) for side in (a, b))
     width = len(a.mean)
@@ -40,7 +40,7 @@ def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics) -> float:
         if side.n is not None and side.n < width:
             few = f"A Fréchet distance of {width} features needs {width} samples on each side, not {side.n}"
             raise ValueError(f"{few}; take ten times as many, or a net with fewer features.")
-    # As in torch-fidelity, to the bit: the root's trace is the sum of the roots of the product's eigenvalues.
+    # Exactly as in torch-fidelity: the trace of the root is the sum of the roots of the product's eigenvalues.
     (mean, cov), (other_mean, other_cov) = ((side.mean.double().numpy(), side.cov.double().numpy()) for side in (a, b))
     root = np.sqrt(np.linalg.eigvals(cov.dot(other_cov)).astype(complex)).real.sum()
     apart = mean - other_mean
@@ -48,9 +48,9 @@ def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics) -> float:
 
 
 def kernel_distance(real: Tensor, fake: Tensor, subsets: int = SUBSETS, seed: int = 0) -> tuple[float, float]:
-    """The kernel distance (KID, with Inception features) of features [N, D] and [M, D], and its standard deviation.
+    """The kernel distance of features (Inception's: KID) and its standard deviation.
 
-    The squared maximum mean discrepancy with the kernel (x·y / D + 1)³, unbiased, so slightly below 0 where the sides
+    The squared maximum mean discrepancy with the kernel (x·y / D + 1)³, unbiased, so it may be below 0 if the sides
     are alike: Bińkowski et al. 2018, arXiv:1801.01401. Mean and deviation are over random subsets of 1,000 a side.
     """
     from torch_fidelity import metric_kid as kid
@@ -63,10 +63,10 @@ def kernel_distance(real: Tensor, fake: Tensor, subsets: int = SUBSETS, seed: in
 
 
 def inception_score(logits: Tensor) -> float:
-    """Exp of the mean KL(p(y|x) ‖ p(y)) of logits [N, K]: 1 (all alike) to K (confident, every class as often).
+    """The Inception score of logits [N, K], exp of the mean KL(p(y|x) ‖ p(y)): 1 to K.
 
     Salimans et al. 2016, arXiv:1606.03498; over all samples at once (Barratt & Sharma 2018, arXiv:1801.01973). It never
-    looks at the reals: one good image of each class gives K.
+    looks at the reals: a single good image of each class gives K, the maximum.
     """
     from torch_fidelity import metric_isc as isc
 
@@ -77,7 +77,7 @@ def inception_score(logits: Tensor) -> float:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
-    """Precision, the share of fakes [M, D] among the reals [N, D]; recall, the share of reals among the fakes.
+    """Precision (share of fakes among the reals) and recall (reals among the fakes).
 
     A point is *among* a set if it lies no further from one of the set's points than that point's k-th neighbour in the
     set: Kynkäänniemi et al. 2019, arXiv:1904.06991, eqs. (1) to (3).
@@ -91,7 +91,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
-    """Density, how many reals' balls a fake lies in, over k; coverage, the share of reals' balls with a fake in.
+    """Density (reals' balls around a fake, over k) and coverage (balls with a fake).
 
     A real's ball reaches to its k-th neighbour among the reals. They forgive an outlier, and density may exceed 1:
     Naeem et al. 2020, arXiv:2002.09797, eqs. (3) and (4).
@@ -108,7 +108,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
 
 
 def check_features(*sets: Tensor, least: int = 1) -> None:
-    """Refuse features or logits that are not [N, D], not finite, too few, or of different widths."""
+    """Refuse features that are not [N, D], not finite, too few, or of unequal widths."""
     for features in sets:
         if features.ndim != 2:
             raise ValueError(f"Features must be [N, D], not {list(features.shape)}; flatten each sample's.")

@@ -1,4 +1,4 @@
-"""From images to features: samples and reals in batches, and what a network makes of them."""
+"""From images to features: samples and reals in batches, seen by a network."""
 
 import contextlib
 import copy
@@ -22,16 +22,16 @@ from ganlib.metrics.distances import Statistics, check_features, feature_statist
 # (C, H, W), and a resizer of its own.
 FeatureNet = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 Given = Tensor | ImageSet
-Images = Callable | Given  # a generator counts as the images it draws
+Images = Callable | Given  # a generator stands for the images it draws
 
-BATCH = 100  # the fastest on a CPU, whose caches hold it
-KEEP = 10_000  # features kept of a set, and reals that a score compares with
-FLOOR_SPLITS = 8  # one split of the reals gives a floor that is off by up to half
+BATCH = 100  # the fastest on a CPU, as it fits into the caches
+KEEP = 10_000  # features kept per set, and reals that a score compares with
+FLOOR_SPLITS = 8  # with one split of the reals, the floor is off by up to half
 _unwritten = {}  # features by key that could not be written to the cache folder
 
 
 class Features(NamedTuple):
-    """Features float32 [N, D] and logits [N, K] (or None) of at most 10,000 images, and the statistics of all."""
+    """Features [N, D], logits [N, K] or None of 10,000 images, and statistics of all."""
 
     features: Tensor
     logits: Tensor | None
@@ -40,9 +40,9 @@ class Features(NamedTuple):
 
 @torch.no_grad()
 def extract_batch(net: FeatureNet, images: Tensor, resizer: str = "none") -> tuple[Tensor, Tensor | None]:
-    """Features [B, D] and logits [B, K] (or None) of one batch, float32 on the CPU.
+    """Features [B, D] and logits [B, K] or None of one batch, float32 on the CPU.
 
-    ``resizer="bicubic"`` first brings the images to the size that the net takes, antialiased and rounded to uint8.
+    ``resizer="bicubic"`` first resizes the images to the net's size, antialiased and rounded to uint8.
     """
     name, shape = getattr(net, "name", "custom"), getattr(net, "image_shape", None)
     if resizer not in ("none", "bicubic"):
@@ -50,7 +50,7 @@ def extract_batch(net: FeatureNet, images: Tensor, resizer: str = "none") -> tup
     if resizer == "bicubic" and shape is None:
         raise ValueError(f"{name} does not say what size it takes; set its 'image_shape' to (C, H, W).")
     if resizer == "bicubic" and images.shape[2:] != shape[1:]:
-        # Without antialiasing a smaller picture is speckled: Parmar et al. 2022, arXiv:2104.11222.
+        # Without antialiasing, shrunk pictures are speckled: Parmar et al. 2022, arXiv:2104.11222.
         images = interpolate(images.float(), shape[1:], mode="bicubic", antialias=True)
         images = images.round_().clamp_(0, 255).to(torch.uint8)
     found = net(images)
@@ -63,14 +63,14 @@ def extract_batch(net: FeatureNet, images: Tensor, resizer: str = "none") -> tup
 
 
 def extract(net: FeatureNet, images: Tensor | Iterable[Tensor], resizer: str = "none") -> Features:
-    """What ``net`` sees in uint8 images [N, C, H, W], or in batches of such: memory does not grow with their number."""
+    """The features of uint8 images [N, C, H, W], or of batches, in constant memory."""
     features, logits, n, mean, scatter = [], [], 0, 0, 0
     for batch in images.split(BATCH) if isinstance(images, Tensor) else images:
         some, some_logits = extract_batch(net, batch, resizer)
         if n < KEEP:
             features.append(some[: KEEP - n])
             logits += [] if some_logits is None else [some_logits[: KEEP - n]]
-        # Running sums about the mean so far, which lose no digits: Chan, Golub & LeVeque 1983, eq. (2.1).
+        # Running sums around the current mean, which lose no digits: Chan, Golub & LeVeque 1983, eq. (2.1).
         x = some.double()
         middle, n = x.mean(0), n + len(x)
         x, off = x - middle, middle - mean
@@ -83,10 +83,10 @@ def extract(net: FeatureNet, images: Tensor | Iterable[Tensor], resizer: str = "
 
 
 def fake_batches(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> Iterator[Tensor]:
-    """``n`` fakes as a PNG would keep them: uint8 [B, C, H, W] on the CPU, B at most 100.
+    """``n`` fakes in batches, uint8 [B, C, H, W] on the CPU, B at most 100.
 
     ``fakes`` is a generator with a ``z_dim``, or images, of which ``n`` are taken at random. With ``mode="train"``
-    BatchNorm takes its statistics from each batch: a mistake worth seeing. It leaves nothing behind.
+    BatchNorm takes its statistics from each batch: a mistake worth seeing. The generator stays unchanged.
     """
     if mode not in ("eval", "train"):
         raise ValueError(f"mode is '{mode}', but must be one of: eval, train.")
@@ -101,10 +101,10 @@ def fake_batches(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> It
     g, where = rng(seed), torch.device("cpu")
     if isinstance(fakes, nn.Module):
         where = next((p.device for p in fakes.parameters()), where)
-        if mode == "train":  # which moves BatchNorm's running statistics: a copy's
+        if mode == "train":  # a copy, as this moves BatchNorm's running statistics
             fakes = copy.deepcopy(fakes).train()
     for start in range(0, n, BATCH):
-        # Full batches: BatchNorm in train mode sees a hundred each time, and the first m of n are always the same.
+        # Full batches: BatchNorm in train mode always sees a hundred, and the first m images do not depend on n.
         z = torch.randn(BATCH, fakes.z_dim, generator=g)
         how = runtime.eval_mode(fakes) if isinstance(fakes, nn.Module) and mode == "eval" else torch.no_grad()
         with global_generators_kept(where), how:
@@ -114,12 +114,12 @@ def fake_batches(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> It
 
 
 def generate(generator: Images, n: int, seed: int = 0, mode: str = "eval") -> Tensor:
-    """``n`` images of a generator at once, as a PNG would keep them: uint8 [n, C, H, W] on the CPU."""
+    """``n`` images of a generator in one tensor: uint8 [n, C, H, W] on the CPU."""
     return torch.cat(list(fake_batches(generator, n, seed, mode)))
 
 
 def seen(fakes: Images, real: Given, net: FeatureNet, n: int, seed: int, mode="eval", resizer="none"):
-    """What a net sees in the fakes, Features, and what that is compared with, a Reference."""
+    """The Features of the fakes, and the Reference they are compared with."""
     found, reals = extract(net, fake_batches(fakes, n, seed, mode), resizer), as_uint8(real)
     if (n := found.statistics.n) < 2 or len(reals) < 4:
         raise ValueError(f"A score needs 2 samples and 4 reals or more, not {n} and {len(reals)}.")
@@ -127,16 +127,16 @@ def seen(fakes: Images, real: Given, net: FeatureNet, n: int, seed: int, mode="e
 
 
 class Reference(NamedTuple):
-    """What a net saw in 10,000 reals at most and, if there are more, in others for the floor."""
+    """The features of at most 10,000 reals and, if any, of others for the floor."""
 
     real: Features
     others: Sequence[Features]  # one or none
-    key: str | None  # a hash of the images and the net; None if the net cannot be hashed
-    is_split: bool  # fewer others than fakes: the floor splits all the reals there are
-    n_floor: tuple[int, int]  # how many reals the floor compares, in the fakes' place and in the reals'
+    key: str | None  # hash of the images and the net; None if the net cannot be hashed
+    is_split: bool  # fewer others than fakes: the floor splits all reals
+    n_floor: tuple[int, int]  # reals that the floor compares: instead of fakes, and as reals
 
     def pairs(self, seed: int) -> Iterator[Sequence[Features]]:
-        """Real against real, in the reals' place and in the fakes': one pair, or 8 random splits."""
+        """Pairs of sets of reals for the floor: one pair, or 8 random splits."""
         if not self.is_split:
             yield self.real, *self.others
             return
@@ -152,7 +152,7 @@ class Reference(NamedTuple):
 
 
 def reference_for(net: FeatureNet, reals: Tensor, n: int, seed: int = 0, resizer: str = "none") -> Reference:
-    """The reference for ``n`` fakes, drawn at random from uint8 reals [N, C, H, W]."""
+    """The Reference for ``n`` fakes, drawn at random from uint8 reals [N, C, H, W]."""
     order = torch.randperm(len(reals), generator=rng(seed))
     is_split = len(order) < KEEP + n
     total = min(len(order), 2 * KEEP if is_split else KEEP + n)
@@ -163,15 +163,15 @@ def reference_for(net: FeatureNet, reals: Tensor, n: int, seed: int = 0, resizer
 
 
 def cached_features(net: FeatureNet, pixels: Tensor, rows: Tensor, resizer: str) -> tuple[Features, str | None]:
-    """What ``net`` sees in some of the images, and the key under which the cache folder keeps it.
+    """The features of some of the images, and their key in the cache folder.
 
-    A damaged file is computed again; where the folder cannot be written, this process keeps the features in memory.
+    A damaged file is computed again; if the folder is not writable, the features stay in this process's memory.
     """
 
     def batches() -> Iterator[Tensor]:
         return (pixels[some] for some in rows.split(BATCH))
 
-    if not isinstance(net, nn.Module):  # a function may change without a sign
+    if not isinstance(net, nn.Module):  # a function may change unnoticed
         return extract(net, batches(), resizer), None
     # By content, not by object: neither a copy nor a tensor written to in place can fool it. Nor can a net whose
     # code or settings changed while its weights did not: what it sees in the first images is a part of the key.
@@ -183,7 +183,7 @@ def cached_features(net: FeatureNet, pixels: Tensor, rows: Tensor, resizer: str)
     if (key := seen.hexdigest()) in _unwritten:
         return _unwritten[key], key
     path = runtime.cache_dir() / "scores" / key
-    with contextlib.suppress(OSError):  # it is not there
+    with contextlib.suppress(OSError):  # not cached
         content = path.read_bytes()
         if content[:32] == hashlib.sha256(content[32:]).digest():
             kept = load(content[32:])
@@ -193,6 +193,6 @@ def cached_features(net: FeatureNet, pixels: Tensor, rows: Tensor, resizer: str)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.write(path, hashlib.sha256(content).digest() + content)
-    except OSError:  # no room, or no right to write
+    except OSError:  # disk full, or no permission to write
         _unwritten[key] = found
     return found, key

@@ -1,4 +1,4 @@
-"""Does a generator repeat its training images, or itself? Nearest neighbours, judged by those of held-out reals."""
+"""Whether a generator copies its training images or itself, by nearest neighbours."""
 
 from collections import namedtuple
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from ganlib.metrics.distances import CHUNK
 from ganlib.metrics.features import BATCH, KEEP, FeatureNet, Given, Images, extract_batch, generate
 from ganlib.metrics.scores import how_drawn, in_short, protocol
 
-Neighbours = namedtuple("Neighbours", "index distance")  # of the nearest image to each of n: int64 [n], float32 [n]
-Views = namedtuple("Views", "features pixels")  # images or neighbours, by a net's features and by RMS of grey levels
+Neighbours = namedtuple("Neighbours", "index distance")  # index of and distance to the nearest: int64 [n], float32 [n]
+Views = namedtuple("Views", "features pixels")  # images or neighbours, by a net's features and by RMS over grey levels
 
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How near samples lie to the training images and to each other; prints as one line.
+    """How close samples are to training images and each other; prints as one line.
 
-    A *near-copy* lies nearer to a training image than 99% of the held-out reals do, by features and by pixels alike (a
-    blurred sample is near to everything by pixels, a typical one by features), or equals one; ``near_copies`` has their
-    indices, the nearest first, ``value`` their share. A *duplicate* lies so near to another sample, by the measure of
-    the held-out reals among themselves. The floors are the held-out reals' shares.
+    A *near-copy* is closer to a training image than 99% of the held-out reals are, both by features and by pixels (a
+    blurred sample is close to everything by pixels, a typical one by features), or equals one; ``near_copies`` has
+    their indices, the closest first, ``value`` their share. A *duplicate* is as close to another sample, compared with
+    held-out reals among themselves. The floors are the held-out reals' shares.
     """
 
     samples: Tensor  # uint8 [n, C, H, W]
@@ -47,7 +47,7 @@ class Memorisation:
         )
 
     def to_dict(self) -> dict:
-        """The shares, the near-copies with their training images, and the protocol, ready for JSON."""
+        """Shares, near-copies with their training images, and protocol, ready for JSON."""
         name = f"near_copies_{self.protocol['features']}_{in_short(len(self.samples))}"
         copies = [[i, int(self.to_train.features.index[i])] for i in self.near_copies.tolist()]
         duplicates = {"duplicates": self.duplicates_value, "duplicates_floor": self.duplicates_floor}
@@ -57,10 +57,10 @@ class Memorisation:
 def memorisation(
     fakes: Images, train: Given, net: FeatureNet, n=1000, seed=0, *, held_out: Given | None = None, resizer="none"
 ) -> Memorisation:
-    """Look for copies of training images, uint8 [N, C, H, W], among ``n`` fakes, and for copies among the fakes.
+    """Look for copies of training images among ``n`` fakes, and for duplicate fakes.
 
-    ``held_out`` are reals that the generator never saw; None takes training images, each without itself. Copies lie
-    nearer to the training images than other reals do (Meehan et al. 2020, arXiv:2004.05675).
+    ``held_out`` are reals that the generator never saw; None takes training images, each without itself. Copies are
+    closer to the training images than other reals are (Meehan et al. 2020, arXiv:2004.05675).
     """
     base = as_uint8(train)
     reals = base if held_out is None else as_uint8(held_out)
@@ -85,7 +85,7 @@ def memorisation(
 
 
 def _nearest(queries: Views, base: Views, own: Tensor | None = None) -> Views:
-    """What is nearest to each query; ``own`` are the rows of the queries themselves, which do not count."""
+    """The nearest image to each query, except for its ``own`` row."""
     found = []
     for mine, others in zip(queries, base, strict=True):
         x, index, best = mine.flatten(1).float(), torch.zeros(len(mine)).long(), torch.full((len(mine),), torch.inf)
@@ -95,14 +95,14 @@ def _nearest(queries: Views, base: Views, own: Tensor | None = None) -> Views:
                 gaps[own[:, None] == torch.arange(start, start + gaps.shape[1])] = torch.inf
             gap, row = gaps.min(1)
             index, best = torch.where(gap < best, row + start, index), gap.minimum(best)
-        # Again, since cdist leaves a copy at a little more than 0.
+        # Computed again, since cdist gives a copy a distance just above 0.
         distance = (x - others[index].flatten(1).float()).square().sum(1).sqrt()
         found.append(Neighbours(index, distance / (1 if others.is_floating_point() else x.shape[1] ** 0.5)))
     return Views(*found)
 
 
 def _very_near(mine: Views, real: Views) -> tuple[Tensor, float]:
-    """Which of mine are very near, the nearest first, and the share of the reals that are."""
+    """The samples that are very close, closest first, and the share of such reals."""
     f, p = (found.distance.quantile(0.01) for found in real)
     mine_are, real_are = (
         (near.features.distance <= f) & (near.pixels.distance <= p) | (near.pixels.distance == 0)

@@ -1,4 +1,4 @@
-"""The networks that see for the scores: two small classifiers that come with ganlib, and Inception."""
+"""The networks behind the scores: two small classifiers, and Inception."""
 
 import functools
 import io
@@ -17,12 +17,12 @@ from ganlib.models import load_strict
 
 WEIGHTS = Path(__file__).parent / "weights"
 N_FEATURES = 64
-CONFIDENT = 0.9  # a net is sure of a picture whose likeliest class is more probable than this
-ENLARGED = 20  # images that are enlarged to 299×299 at a time
+CONFIDENT = 0.9  # a net is sure of a picture if its likeliest class is more probable than this
+ENLARGED = 20  # images enlarged to 299×299 at a time
 
 
 class Classifier(nn.Module):
-    """Convolutions, a layer of 64 features, a linear layer to ten logits, for images of one shape (C, H, W)."""
+    """Convolutions, a layer of 64 features and ten logits, for images of one shape."""
 
     def __init__(self, name: str, image_shape: tuple[int, int, int], body: list[nn.Module]):
         super().__init__()
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(N_FEATURES, 10)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float32 [N, 64], ≥ 0, and logits [N, 10] of uint8 images [N, C, H, W] on any device."""
+        """Features float32 [N, 64], ≥ 0, and logits [N, 10] of uint8 images [N, C, H, W]."""
         if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != self.image_shape:
             channels, size, _ = self.image_shape
             what = f"{'grey' if channels == 1 else 'colour'} {size}×{size} uint8, not {pixels.dtype}"
@@ -49,14 +49,14 @@ def _block(n_in: int, n_out: int, pool: bool = True) -> list[nn.Module]:
 
 
 def new_digit_net() -> Classifier:
-    """An untrained digit net: 61,050 parameters, about 2 million multiply-adds an image (pooling comes early)."""
+    """An untrained digit net: 61,050 parameters, about 2 million multiply-adds."""
     blocks = [*_block(1, 16), *_block(16, 32), *_block(32, 64)]  # [N, 64, 3, 3]
     body = [*blocks, nn.Flatten(), nn.Linear(64 * 3 * 3, N_FEATURES, bias=False)]
     return Classifier("digitnet", (1, 28, 28), body)
 
 
 def new_cifar_net() -> Classifier:
-    """An untrained CIFAR-10 net: seven 3×3 convolutions, about 32 million multiply-adds an image."""
+    """An untrained CIFAR-10 net: seven convolutions, about 32 million multiply-adds."""
     sizes = itertools.pairwise((3, 16, 32, 32, 96, 96, 160, 160))
     blocks = [layer for k, size in enumerate(sizes) for layer in _block(*size, pool=k % 2 == 1)]  # [N, 160, 4, 4]
     body = [*blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(160, N_FEATURES, bias=False)]
@@ -65,25 +65,25 @@ def new_cifar_net() -> Classifier:
 
 @functools.cache
 def digit_net() -> Classifier:
-    """The digit net that comes with ganlib, frozen and in eval mode, on the CPU: loaded once, then shared."""
+    """ganlib's digit net, frozen, in eval mode, on the CPU: loaded once and shared."""
     return load_weights(new_digit_net())
 
 
 @functools.cache
 def cifar_net() -> Classifier:
-    """The CIFAR-10 net that comes with ganlib, frozen and in eval mode, on the CPU: loaded once, then shared."""
+    """ganlib's CIFAR-10 net, frozen, in eval mode, on the CPU: loaded once and shared."""
     return load_weights(new_cifar_net())
 
 
 def load_weights(net: Classifier, path: str | os.PathLike | None = None) -> Classifier:
-    """``net`` itself, frozen, with the weights in a safetensors file; None: those that come with ganlib."""
+    """Freeze ``net`` with the weights in a safetensors file. Default: ganlib's."""
     path = path or WEIGHTS / f"{net.name}.safetensors"
     load_strict(net, load_file(path), path)
-    return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # pooling is faster so
+    return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # pooling is faster this way
 
 
 def card(name: str) -> dict:
-    """What is known of the weights of "digitnet" or "cifarnet": accuracy, counts, the command that made them."""
+    """Facts about the weights of "digitnet" or "cifarnet": accuracy, counts, command."""
     return json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -93,7 +93,7 @@ def share_sure(p: Tensor) -> float:
 
 
 class Inception(nn.Module):
-    """Inception-v3 with TensorFlow's weights of 2015 and its bilinear enlarging: what every published FID means.
+    """Inception-v3 with TensorFlow's 2015 weights and resizing, as in published FIDs.
 
     Szegedy et al. 2015, arXiv:1512.00567; Heusel et al. 2017, arXiv:1706.08500.
     """
@@ -105,7 +105,7 @@ class Inception(nn.Module):
         self.net = net
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float32 [N, 2048] and logits [N, 1008], without the bias, of uint8 images [N, 3, H, W]."""
+        """Features [N, 2048] and logits [N, 1008] (no bias) of uint8 images [N, 3, H, W]."""
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             what = f"{pixels.dtype} {list(pixels.shape)}"
             raise ValueError(f"Inception judges uint8 [N, 3, H, W], not {what}; load or make them with channels=3.")
@@ -115,10 +115,10 @@ class Inception(nn.Module):
 
 
 def inception_net(weights: str | os.PathLike | None = None) -> Inception:
-    """Inception on the CPU, frozen and in eval mode; about 10 images a second and core.
+    """Inception on the CPU, frozen, in eval mode; about 10 images a second per core.
 
     ``weights`` is a copy of torch-fidelity's; None looks for it in the data roots and in torch.hub's folder, and
-    downloads it there (95 MB), held against the hash in its name. No pickle in it is run.
+    downloads it there (95 MB), checked against the hash in its name. No pickle in it is run.
     """
     from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
@@ -131,12 +131,12 @@ def inception_net(weights: str | os.PathLike | None = None) -> Inception:
             state = torch.hub.load_state_dict_from_url(url, str(path.parent), **how)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        # torch-fidelity itself would unpickle anything, so it gets what has been read safely, as bytes.
+        # torch-fidelity would unpickle anything, so it gets the safely read weights, as bytes.
         torch.save(state, checked)
         checked.seek(0)
         layers = ["2048", "logits_unbiased"]
         net = fidelity.FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=checked)
-    except Exception as error:  # torch raises whatever a damaged or foreign file leads it to
+    except Exception as error:  # torch raises almost anything for a damaged or unrelated file
         why = str(error).partition("\n")[0].rstrip(":.")
         if isinstance(error, pickle.UnpicklingError):
             why = "it is damaged, or a pickle that would run code"

@@ -1,4 +1,4 @@
-"""Honest scores of a generator: every number with its protocol, beside that of reals in the fakes' place."""
+"""Scores of a generator, each with its protocol and the score of real images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from ganlib.metrics.features import FeatureNet, Features, Given, Images, Referen
 from ganlib.metrics.nets import digit_net, share_sure
 
 METRICS = ("fd", "kid", "is", "precision", "recall", "density", "coverage")
-PLACES, MODES = torch.tensor([100, 10, 1]), 1000  # a stack of digits is of the mode 100 red + 10 green + blue
-_floors = {}  # what was computed before
+PLACES, MODES = torch.tensor([100, 10, 1]), 1000  # the mode of a stack of digits is 100 red + 10 green + blue
+_floors = {}  # cached results
 
 
 class Numbers(dict):
-    """The numbers of a score by name; ``best`` says which of them decides, and which way: ("fd", "lowest")."""
+    """The values of a score; ``best`` says which one decides, as in ("fd", "lowest")."""
 
     def __init__(self, numbers: Mapping[str, float], best: tuple[str, str]):
         super().__init__(numbers)
@@ -27,10 +27,10 @@ class Numbers(dict):
 
 @dataclass(frozen=True)
 class Score:
-    """One number with all that it depends on; prints as one line.
+    """One number with everything it depends on; prints as one line.
 
-    ``floor`` is what reals in the fakes' place get, and so would a perfect generator; ``error`` is the deviation of a
-    "kid" over subsets; the protocol's ``n_floor`` has the counts in the fakes' place and in the reals'.
+    ``floor`` is the score of real images, and of a perfect generator; ``error`` is the deviation of a "kid" over
+    subsets; the protocol's ``n_floor`` has the counts of the reals compared for the floor.
     """
 
     metric: str
@@ -46,7 +46,7 @@ class Score:
 
     @property
     def name(self) -> str:
-        """Its name in JSON, which says the protocol: ``fd_cifarnet_10k``, ``fid_inception_10k``."""
+        """Its name in JSON, with the protocol: ``fd_cifarnet_10k``, ``fid_inception_10k``."""
         return f"{self.label.lower()}_{self.protocol['features']}_{in_short(self.protocol['n_fake'])}"
 
     def __str__(self) -> str:
@@ -59,30 +59,30 @@ class Score:
 
 
 class Report(dict[str, Score]):
-    """The scores of one set of fakes, by metric: ``report["fd"].value``; prints one line a metric."""
+    """The scores of a set of fakes by metric: ``report["fd"].value``; prints as lines."""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.values()))
 
     def numbers(self) -> Numbers:
-        """The values by name, in the order asked for; the first decides, a distance by the lowest."""
+        """The values in the requested order; the first decides, a distance by the lowest."""
         first = next(iter(self.values()))
         way = "lowest" if first.metric in ("fd", "kid") else "highest"
         return Numbers({one.name: one.value for one in self.values()}, (first.name, way))
 
     def to_dict(self) -> dict[str, dict]:
-        """Everything by name, ready for JSON."""
+        """All values by name, ready for JSON."""
         return {s.name: {"value": s.value, "floor": s.floor, "error": s.error} | s.protocol for s in self.values()}
 
 
 def score(
     fakes: Images, real: Given, net: FeatureNet, n=10_000, seed=0, *, mode="eval", resizer="none", metrics=METRICS
 ) -> Report:
-    """Judge ``n`` fakes, a generator's or given images, by what a net sees in them and in reals [N, C, H, W].
+    """Score ``n`` fakes, from a generator or given, by a net's features against reals.
 
-    All is uint8, as in a PNG. Batches are drawn, judged and dropped, so memory does not grow with ``n``: the Fréchet
-    distance is of all ``n``, the other metrics of the first 10,000. The reals are 10,000 at random. The floor compares
-    them with as many other reals as there are fakes, or, of too few, is the mean over 8 random splits.
+    All images are uint8, as in a PNG. Batches are drawn, scored and dropped, so memory does not grow with ``n``: the
+    Fréchet distance uses all ``n``, the other metrics the first 10,000. The reals are 10,000 at random. The floor
+    compares them with as many other reals as fakes; if there are too few, it is the mean over 8 random splits.
     """
     if wrong := [metric for metric in metrics if metric not in METRICS]:
         raise ValueError(f"There is no metric '{wrong[0]}'; there are: {', '.join(METRICS)}.")
@@ -101,7 +101,7 @@ def score(
 class DigitScore:
     """A score of generated digits with its protocol; prints as one line.
 
-    ``fd`` is the Fréchet distance to the reals, ``fd_floor`` that of ``n_floor`` reals; ``sure`` and ``sure_real`` are
+    ``fd`` is the Fréchet distance to the reals, ``fd_floor`` of ``n_floor`` reals; ``sure`` and ``sure_real`` are
     the shares whose likeliest class has p > 0.9; ``histogram`` is the share of the fakes in each of the ten classes,
     ``smallest_share`` the least of them, and ``covered`` how many classes have 1% or more.
     """
@@ -121,7 +121,7 @@ class DigitScore:
 
     @property
     def name(self) -> str:
-        """Of ``fd``, with its protocol: ``fd_digitnet_5k`` for 5,000 samples."""
+        """The name of ``fd`` with its protocol: ``fd_digitnet_5k`` for 5,000 samples."""
         return f"fd_{self.features}_{in_short(self.n_fake)}"
 
     def __str__(self) -> str:
@@ -133,20 +133,20 @@ class DigitScore:
         )
 
     def numbers(self) -> Numbers:
-        """The distance, which decides by the lowest, and two shares."""
+        """The distance, which decides (the lowest is best), and two shares."""
         found = {self.name: self.fd, "sure": self.sure, "smallest_share": self.smallest_share}
         return Numbers(found, (self.name, "lowest"))
 
     def to_dict(self) -> dict:
-        """Everything, ready for JSON; the distance and its floor carry the protocol in their names."""
+        """Everything, ready for JSON; distance and floor have the protocol in their names."""
         rest = asdict(self)
         return {self.name: rest.pop("fd"), f"{self.name}_floor": rest.pop("fd_floor")} | rest
 
 
 def score_digits(fakes: Images, real: Given, n: int = 5000, seed: int = 0) -> DigitScore:
-    """Judge ``n`` generated digits [N, 1, 28, 28] by the features and the confidence of the digit net, on the CPU.
+    """Score ``n`` digits [N, 1, 28, 28] by the digit net's features and confidence.
 
-    The net learned on half of the 5,000 digits of the offline sample: with these as reals ``sure_real`` is a bit high.
+    The net was trained on half of the offline sample's 5,000 digits: with these as reals ``sure_real`` is a bit high.
     """
     found, reference = features.seen(fakes, real, digit_net(), n, seed)
     real = reference.real
@@ -159,12 +159,12 @@ def score_digits(fakes: Images, real: Given, n: int = 5000, seed: int = 0) -> Di
 
 
 def stack(digits: ImageSet, n: int, seed: int = 0) -> ImageSet:
-    """``n`` colour pictures [n, 3, H, W] of three random digits each: red hundreds, green tens, blue ones.
+    """``n`` pictures [n, 3, H, W] of digits: hundreds red, tens green, ones blue.
 
-    They have 1,000 modes, which can be counted: Metz et al. 2016, arXiv:1611.02163, section 3.3.1.
+    Their 1,000 modes can be counted: Metz et al. 2016, arXiv:1611.02163, section 3.3.1.
     """
     if digits.channels != 1 or digits.labels is None:
-        raise ValueError(f"Stacking takes grey digits with labels, and '{digits.name}' is none such; load('mnist') is.")
+        raise ValueError(f"Stacking takes grey digits with labels, and '{digits.name}' is not that; load('mnist') is.")
     rows, classes = torch.randint(len(digits), (n, 3), generator=rng(seed)), tuple(f"{k:03d}" for k in range(MODES))
     pixels, labels = digits.pixels[rows].squeeze(2), (digits.labels[rows] * PLACES).sum(1)
     source = f"{n:,} stacks of three of {digits.source}"
@@ -173,7 +173,7 @@ def stack(digits: ImageSet, n: int, seed: int = 0) -> ImageSet:
 
 @dataclass(frozen=True)
 class StackedScore:
-    """How many modes occur in ``n`` samples, their KL divergence from even shares (0 at best); both of even draws."""
+    """Modes in ``n`` samples and KL divergence from even shares; both of even draws."""
 
     modes: int
     kl: float
@@ -189,15 +189,15 @@ class StackedScore:
         )
 
     def numbers(self) -> Numbers:
-        """The modes, of which the most are best, and the divergence."""
+        """The modes (the most is best) and the divergence."""
         name = f"modes_digitnet_{in_short(self.n)}"
         return Numbers({name: self.modes, "kl": self.kl}, (name, "highest"))
 
 
 def stacked_modes(fakes: Images, n: int = 10_000, seed: int = 0) -> StackedScore:
-    """Read each channel of ``n`` fakes [n, 3, 28, 28] with the digit net and count the three-digit numbers.
+    """Count the numbers that the digit net reads in ``n`` fakes [n, 3, 28, 28].
 
-    As Srivastava et al. 2017, arXiv:1705.07761, count. The net reads a digit in anything, so the count flatters a
+    As in Srivastava et al. 2017, arXiv:1705.07761. The net sees a digit in anything, so the count flatters a
     generator of noise; look at the samples, too.
     """
     read = []
@@ -214,7 +214,7 @@ def stacked_modes(fakes: Images, n: int = 10_000, seed: int = 0) -> StackedScore
 
 
 def protocol(fakes: Images, real: Given, net: FeatureNet, mode: str, resizer: str, seed: int) -> dict:
-    """What a number depends on, ready for JSON; of given images ``mode`` and ``ema`` are None."""
+    """What a number depends on; for given images ``mode`` and ``ema`` are None."""
     mode, ema = (None, None) if isinstance(fakes, Given) else (mode, bool(getattr(fakes, "averaged", False)))
     resizer = resizer if resizer != "none" else getattr(net, "resizer", "none")
     split = real.split if isinstance(real, ImageSet) else "given"
@@ -223,7 +223,7 @@ def protocol(fakes: Images, real: Given, net: FeatureNet, mode: str, resizer: st
 
 
 def values_of(real: Features, fake: Features, metrics: Sequence[str], seed=0, subsets=distances.SUBSETS) -> dict:
-    """The numbers by metric, with "kid_error" beside "kid"."""
+    """The numbers by metric, with "kid_error" next to "kid"."""
     x, y, found = real.features, fake.features, {}
     if "fd" in metrics:
         found["fd"] = distances.frechet_distance(real.statistics, fake.statistics)
@@ -239,7 +239,7 @@ def values_of(real: Features, fake: Features, metrics: Sequence[str], seed=0, su
 
 
 def floors(reference: Reference, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
-    """The metrics of reals in the fakes' place: what a perfect generator would get."""
+    """The metrics of real images: the scores of a perfect generator."""
     key = (reference.key, reference.n_floor, reference.is_split, *sorted(metrics), seed)
     if key not in _floors or reference.key is None:
         subsets = distances.SUBSETS // (features.FLOOR_SPLITS if reference.is_split else 1)

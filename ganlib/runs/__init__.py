@@ -1,4 +1,4 @@
-"""Runs on disk and the command line: settings, presets, checkpoints, resuming, reports."""
+"""Runs on disk and the command line: settings, presets, checkpoints, reports."""
 
 from importlib import import_module
 

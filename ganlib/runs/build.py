@@ -1,4 +1,4 @@
-"""From a Config to what ``fit`` takes: images, players, the training step, a score and the other arguments."""
+"""Build what ``fit`` takes from a Config: images, players, step, score and so on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ganlib.runs import checkpoint
 from ganlib.runs.config import OF_STEP, Config, settle
 from ganlib.steps import GAN, STEPS
 
-UNKNOWN_LENGTH = 5000  # steps that a run is taken to have, for its pictures and scores, where only its time is known
-EPOCHS = 10  # where nothing says how long
+UNKNOWN_LENGTH = 5000  # assumed steps of a run that has only a time limit, to space its pictures and scores
+EPOCHS = 10  # if no limit is given
 OFTEN_ENOUGH = 100  # steps between two scores, each of which takes seconds
-N_SCORED = {"digits": 1000, "colours": 2000}  # samples, so few that it takes seconds
+N_SCORED = {"digits": 1000, "colours": 2000}  # few samples, so that a score takes seconds
 FEWEST_REALS = 128  # half of them are the floor, and the nets have 64 features
 
 
@@ -36,7 +36,7 @@ def load_images(config: Config, split: str = "train", download: bool = True) -> 
     whole = functools.partial(load, config.dataset, download=download, **how)
     if not config.classes:
         images = whole(n=config.n)
-    elif getattr(SETS.get(known_name(config.dataset)), "by_class", False):  # so large: the others are not even read
+    elif getattr(SETS.get(known_name(config.dataset)), "by_class", False):  # too large to read other classes
         images = whole(n=config.n, classes=config.classes)
     else:
         images = whole()
@@ -46,12 +46,12 @@ def load_images(config: Config, split: str = "train", download: bool = True) -> 
 
 
 def fitted(config: Config, images: ImageSet) -> Config:
-    """``config`` with everything decided, the images' size and colours included."""
+    """``config`` with every default filled in, the images' size and channels included."""
     return settle(replace(config, image_size=images.image_size, channels=images.channels))
 
 
 def players(config: Config, fresh: bool = True) -> GAN:
-    """The seeded players of a fitted config; ``fresh=False`` if their weights come from a checkpoint anyway."""
+    """The seeded players of a fitted config; ``fresh=False``: weights will be loaded."""
     config = settle(config)
     size, z_dim = (config.image_size, config.channels), config.z_dim
     g_seed, d_seed = 2 * config.seed, 2 * config.seed + 1
@@ -78,7 +78,7 @@ def players(config: Config, fresh: bool = True) -> GAN:
 
 
 def _weights(path: Path, name: str) -> Mapping[str, Tensor]:
-    """The weights in a .safetensors file, in somebody else's .pth, or of one network of a checkpoint or a run."""
+    """Weights from a .safetensors or .pth file, a checkpoint or a run."""
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder '{path}' to take weights from; check the path.")
     if path.is_dir():
@@ -99,13 +99,13 @@ def step(config: Config) -> Callable:
 
 
 def steps_of_epochs(config: Config, images: ImageSet, epochs: int) -> int:
-    """How many generator updates ``epochs`` passes over the images are, rounded up."""
+    """The generator updates in ``epochs`` passes over the images, rounded up."""
     per_epoch = len(images) // config.batch_size
     return max(1, -(-epochs * per_epoch // (settle(config).n_critic or 1)))
 
 
 def fit_arguments(config: Config, images: ImageSet) -> dict:
-    """What :func:`ganlib.train.fit` takes besides players, step, images, score, run and watchers."""
+    """The remaining arguments of :func:`ganlib.train.fit`."""
     steps = config.steps
     if steps is None and (config.epochs or config.seconds is None):
         steps = steps_of_epochs(config, images, config.epochs or EPOCHS)
@@ -116,7 +116,7 @@ def fit_arguments(config: Config, images: ImageSet) -> dict:
 
 
 def score_for(images: ImageSet) -> Callable[[nn.Module], Mapping[str, float]] | None:
-    """A score that suits the images: the digit net for MNIST, the CIFAR-10 net for colour; None if too few, or grey."""
+    """A score for the images: digit net for MNIST, CIFAR-10 net for colour, else None."""
     if len(images) < FEWEST_REALS:
         return None
     if (images.name, images.channels, images.image_size) == ("mnist", 1, 28):

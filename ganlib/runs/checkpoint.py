@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, never a pickle, so that opening one runs no code.
+"""Checkpoints: one safetensors file each, so that opening one runs no code.
 
 Its tensors are named ``generator/…``, ``ema_generator/…``, ``discriminator/…``, ``g_opt/…``, ``d_opt/…`` (what the
 optimisers keep), ``random/z`` and ``run/…`` (losses and the fixed z). Everything else that training continues from is
@@ -31,13 +31,13 @@ from ganlib.steps import GAN
 PRETRAINED = Path(__file__).parent / "pretrained"
 NETWORKS, OPTIMISERS = ("generator", "ema_generator", "discriminator"), ("g_opt", "d_opt")
 NAME = re.compile(r"step-(\d+)\.safetensors$")
-METADATA = "ganlib"  # one key: safetensors writes several in any order, and equal checkpoints are to be equal files
+METADATA = "ganlib"  # one key: safetensors writes several in any order, but equal checkpoints must be equal files
 
 log = logging.getLogger("ganlib")
 
 
 def save(gan: GAN, path: str | os.PathLike) -> Path:
-    """Save everything of ``gan`` to the file ``path``: networks, optimisers, random state, counters."""
+    """Save all of ``gan`` to a file: networks, optimisers, random state, counters."""
     path = Path(path)
     runtime.check_writable(path.parent)
     write_checkpoint(path, *capture(gan))
@@ -45,12 +45,12 @@ def save(gan: GAN, path: str | os.PathLike) -> Path:
 
 
 def resume(gan: GAN, path: str | os.PathLike) -> None:
-    """Give ``gan`` everything that :func:`save` saved, so that training continues as it would have."""
+    """Restore what :func:`save` saved, so that training continues exactly."""
     restore(gan, *newest(path))
 
 
 def newest(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and facts of a checkpoint's file, or of the newest intact one of a run; damaged ones are told."""
+    """Tensors and facts of a checkpoint or a run's newest intact one; warns of damage."""
     path = Path(path)
     if not path.is_dir():
         return read_checkpoint(path)
@@ -66,13 +66,13 @@ def newest(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
 
 
 def steps_in(folder: str | os.PathLike) -> list[int]:
-    """The steps of which a run's folder has a checkpoint, intact or damaged, the oldest first."""
+    """The steps of a run's checkpoints, intact or damaged, the oldest first."""
     there = Path(folder) / "checkpoints"
     return sorted(int(m[1]) for p in (there.iterdir() if there.is_dir() else ()) if (m := NAME.match(p.name)))
 
 
 def path_of(folder: str | os.PathLike, step: int) -> Path:
-    """Where a run's folder has the checkpoint of ``step``."""
+    """The path of the checkpoint of ``step`` in a run's folder."""
     return Path(folder) / "checkpoints" / f"step-{step:06d}.safetensors"
 
 
@@ -83,7 +83,7 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict) -> Non
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and facts of one file, held against its digest; ValueError if it is damaged."""
+    """Tensors and facts of one file; ValueError if its digest does not match."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint '{path}'; give a checkpoint's file or a run's folder.")
     try:
@@ -107,7 +107,7 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 
 
 def load_generator(path: str | os.PathLike, name: str = "ema_generator") -> Generator:
-    """The running average of a checkpoint or a run, or its ``"generator"``, on the CPU, in eval mode."""
+    """The averaged generator of a checkpoint or run, or its ``"generator"``, for eval."""
     tensors, facts = newest(path)
     if (config := facts["networks"].get(name)) is None:
         raise ValueError(f"'{path}' does not say how its {name} is built; build it yourself and load the weights.")
@@ -123,12 +123,12 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def pretrained(name: str) -> Generator:
-    """A generator that comes with ganlib, "celeba" or "cifar10": the running average of a run in examples/gallery."""
+    """A generator that comes with ganlib, "celeba" or "cifar10" (examples/gallery)."""
     return load_generator(_shipped(name, ".safetensors"))
 
 
 def record(name: str) -> dict[str, list[dict]]:
-    """What was measured while a pretrained generator and the runs beside it were trained: run -> moments."""
+    """Measurements made while a pretrained generator was trained: run -> moments."""
     return json.loads(_shipped(name, ".json").read_text(encoding="utf-8"))
 
 
@@ -140,11 +140,11 @@ def _shipped(name: str, ending: str) -> Path:
 
 
 def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The weights in somebody else's ``.pth`` file, by name; a file that asks to run anything is refused unrun."""
+    """The weights in a ``.pth`` file, by name; a file that contains code is refused."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of unusual pickles: what matters of them is said below
+        with warnings.catch_warnings(action="ignore"):  # of unusual pickles: the message below says what matters
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever it is, the file is not one of weights
+    except Exception as error:  # whatever the error, the file does not hold weights
         raise ValueError(
             f"'{path}' was refused: it is damaged, or holds more than weights, and opening it could run a stranger's "
             f"code. Ask for the weights as safetensors. ({type(error).__name__}: {str(error).splitlines()[0]:.120})"
@@ -156,7 +156,7 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def capture(gan: GAN) -> tuple[dict[str, Tensor], dict]:
-    """A copy of everything that decides how the training of ``gan`` continues: tensors, and facts in JSON's types."""
+    """A copy of the training state of ``gan``: tensors, and facts in JSON's types."""
     tensors = {f"{n}/{k}": _copy(v) for n in NETWORKS for k, v in getattr(gan, n).state_dict().items()}
     tensors["random/z"] = gan.z_rng.get_state()
     facts = {"steps_done": gan.steps_done, "data_position": gan.data_position, "optimisers": {}}
@@ -173,9 +173,9 @@ def capture(gan: GAN) -> tuple[dict[str, Tensor], dict]:
 
 
 def restore(gan: GAN, tensors: dict[str, Tensor], facts: dict, keep_settings: Collection[str] = ()) -> None:
-    """Give ``gan`` the state that :func:`capture` took; nothing changes if a network does not fit.
+    """Restore what :func:`capture` copied; nothing changes if a network does not fit.
 
-    An optimiser in ``keep_settings`` keeps its learning rate and the like, one of another kind everything.
+    An optimiser in ``keep_settings`` keeps its learning rate and the like; one of another kind keeps everything.
     """
     if "optimisers" not in facts:
         raise ValueError("The checkpoint holds networks alone: training cannot continue from it.")
@@ -198,7 +198,7 @@ def restore(gan: GAN, tensors: dict[str, Tensor], facts: dict, keep_settings: Co
 
 
 def _like(own, value):
-    """``value`` in the type of ``own``: JSON has neither tensors nor tuples."""
+    """``value`` converted to the type of ``own``: JSON has neither tensors nor tuples."""
     return own.new_tensor(value) if isinstance(own, Tensor) else tuple(value) if isinstance(own, tuple) else value
 
 

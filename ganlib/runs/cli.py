@@ -1,6 +1,6 @@
 """The command line: ``ganlib COMMAND ...``, and ``python -m ganlib`` the same.
 
-tyro makes flags and help from each command's function, whose module is imported when it is called: help comes at once.
+tyro makes flags and help from each command's function. Its module is imported only when called, so help is instant.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import tyro
 from ganlib.runs.config import GROUPS, LENGTH, Config, Game, Images, Keeping, Networks, Training, suggest
 from ganlib.runs.presets import PRESETS
 
-WRONG, FAILED, INTERRUPTED = 2, 1, 130  # exit codes: of wrong input, of a run that failed, and after Ctrl-C
+WRONG, FAILED, INTERRUPTED = 2, 1, 130  # exit codes: invalid input, a failed run, Ctrl-C
 HOW = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
 
-# Command -> where its function is, and what it is for.
+# Command -> where its function is, and what it does.
 COMMANDS = {
     "train": ("ganlib.runs.training:train", "train a GAN, or resume a run"),
     "generate": ("ganlib.runs.pictures:generate", "draw images with a run's generator"),
     "gif": ("ganlib.runs.pictures:gif", "make a film of a run's training"),
     "interpolate": ("ganlib.runs.pictures:interpolate", "make a film of a walk through the latent space"),
-    "reconstruct": ("ganlib.runs.pictures:reconstruct", "find what each checkpoint makes of given images"),
+    "reconstruct": ("ganlib.runs.pictures:reconstruct", "reconstruct given images with each checkpoint"),
     "evaluate": ("ganlib.runs.evaluation:evaluate", "score a run's generator"),
-    "info": ("ganlib.runs.reports:info", "tell what a run is and how it stands"),
+    "info": ("ganlib.runs.reports:info", "show what a run is and how far it got"),
     "compare": ("ganlib.runs.reports:compare", "compare runs: a table, and their curves"),
-    "data": ("ganlib.runs.inventory:data", "tell which datasets are here, and how to get others"),
+    "data": ("ganlib.runs.inventory:data", "list the datasets here, and how to get others"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code; whatever is wrong is told on stderr."""
+    """Run a command and return the exit code; errors go to stderr."""
     name, *words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print("usage: ganlib COMMAND ...; 'ganlib COMMAND --help' lists what a command takes.\n")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _train(words)
         tyro.cli(_function(name), args=words, prog=f"ganlib {name}", config=HOW)
         return 0
-    except SystemExit as stopped:  # tyro has printed its help, or what is wrong
+    except SystemExit as stopped:  # tyro has printed its help, or an error
         return stopped.code
     except KeyboardInterrupt:
         return _complain("Interrupted.", INTERRUPTED)
@@ -69,9 +69,9 @@ def _function(name: str):
 
 @dataclass(frozen=True, kw_only=True)
 class _Train:
-    """Train a GAN: ganlib train --dataset photos/ --epochs 20. Resume: ganlib train --resume-path runs/photos."""
+    """Train a GAN (--dataset photos/ --epochs 20) or resume it (--resume-path runs/x)."""
 
-    preset: Literal[tuple(PRESETS)] | None = None  # settings to start from, those of a run of the course
+    preset: Literal[tuple(PRESETS)] | None = None  # settings to start from: those of a run in the course
     images: Images
     networks: Networks
     game: Game
@@ -80,10 +80,10 @@ class _Train:
 
 
 def _train(words: Sequence[str]) -> int:
-    """Parse the settings on top of a preset, or of those of the run to resume, and train."""
+    """Parse the settings on top of a preset, or of the resumed run's, and train."""
     base, preset = Config(), None
-    for _ in range(2):  # first to see which they are on top of
-        default = replace(base, **dict.fromkeys(LENGTH))  # one that is given replaces all three
+    for _ in range(2):  # first parse: which settings to start from
+        default = replace(base, **dict.fromkeys(LENGTH))  # whichever is given replaces all three
         groups = {g.__name__.lower(): g(**{f.name: getattr(default, f.name) for f in fields(g)}) for g in GROUPS}
         how = dict(default=_Train(preset=preset, **groups), config=HOW)
         parsed = tyro.cli(_Train, args=words, prog="ganlib train", **how)
@@ -98,7 +98,7 @@ def _train(words: Sequence[str]) -> int:
 
 
 def _complain(error: object, code: int) -> int:
-    """One line on stderr, its settings spelt as flags; ``code``."""
+    """Print one line on stderr, with settings spelt as flags; return ``code``."""
 
     def flag(match: re.Match) -> str:
         name, equals = match.groups()

@@ -1,4 +1,4 @@
-"""The settings of a run, and which of them go together. Nothing here imports torch."""
+"""The settings of a run, and which of them go together, without importing torch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """What is learned from."""
+    """The training images."""
 
     # mnist, fashion-mnist, cifar10, celeba, lfw, lsun, imagenet, toyfaces, fake; or the path of your own images
     dataset: str = "mnist"
     data_root: str | None = None  # folder to look for the dataset in first; with dataset=folder, the images themselves
-    classes: tuple[str, ...] = ()  # only images of these classes, by name or number
+    classes: tuple[str, ...] = ()  # only the images of these classes, by name or number
     workers: int = 1  # threads that decode a folder's images while they are prepared, once
     n: int | None = None  # at most this many images, the classes balanced
     image_size: int | None = None  # height and width in pixels; default: the dataset's own
     channels: int | None = None  # 1 (grey) or 3 (colour); default: the dataset's own
-    # flip mirrors reals at random; the others change all that the discriminator sees, for small datasets
+    # flip mirrors reals at random; the others change all images the discriminator sees, for small datasets
     augment: tuple[Literal["flip", "translation", "cutout", "colour"], ...] = ()
 
 
@@ -36,7 +36,7 @@ class Networks:
 
     architecture: Literal["conv", "linear", "pooled"] = "conv"  # DCGAN; with linear ends; the layout of a classifier
     z_dim: int = 64  # size of the latent vector
-    categories: int = 0  # conv: how many of z's numbers encode a choice of one among them; 0 for none
+    categories: int = 0  # conv: how many of z's numbers are a one-of-n choice; 0: none
     g_width: int = 32  # channels of the generator's last feature map
     d_width: int = 32  # channels of the discriminator's first feature map
     base: int = 4  # conv: largest side of the smallest feature map, in pixels
@@ -53,11 +53,11 @@ class Game:
     # ns: non-saturating; ns-r1: the same with R1; rpgan: relativistic pairing with R1 and R2
     loss: Literal["ns", "ns-r1", "minimax", "wgan", "wgan-gp", "hinge", "rpgan"] = "ns"
     n_critic: int | None = None  # wgan, wgan-gp: critic updates for each generator update (5)
-    clip_value: float | None = None  # wgan: bound of the critic's weights (0.01)
+    clip_value: float | None = None  # wgan: bound on the critic's weights (0.01)
     gp_weight: float | None = None  # wgan-gp: weight of the gradient penalty (10)
-    r1_gamma: float | None = None  # rpgan, ns-r1: weight of the penalty at reals (1; ns-r1 0.02)
-    r1_every: int | None = None  # ns-r1: steps from one penalty to the next, which counts for all of them (8)
-    r2_gamma: float | None = None  # rpgan: weight of the penalty at fakes (1)
+    r1_gamma: float | None = None  # rpgan, ns-r1: weight of the penalty on reals (1; ns-r1 0.02)
+    r1_every: int | None = None  # ns-r1: steps between two penalties, each weighted by their number (8)
+    r2_gamma: float | None = None  # rpgan: weight of the penalty on fakes (1)
     g_lr: float | None = None  # the generator's learning rate (2e-4; wgan-gp 1e-4; wgan, with RMSprop, 5e-5)
     d_lr: float | None = None  # the discriminator's learning rate, likewise
     betas: tuple[float, float] | None = None  # Adam's decay rates (0.5 0.999; wgan-gp, hinge and rpgan 0 0.9)
@@ -65,15 +65,15 @@ class Game:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long, and on what. A run ends at the first limit it reaches."""
+    """How long and on which device to train. A run ends at the first limit it reaches."""
 
     epochs: int | None = None  # passes over the images; default: 10 if no other limit is given
     steps: int | None = None  # generator updates, instead of epochs
     seconds: float | None = None  # time limit; scores, snapshots and checkpoints are not counted
     batch_size: int = 64  # images per batch
-    ema_decay: float = 0.995  # share of itself that the generator's running average keeps each step; 0 for none
-    seed: int = 0  # of the first weights, z and the order of the images
-    device: str | None = None  # cuda, mps or cpu; default: the best there is
+    ema_decay: float = 0.995  # decay of the generator's running average per step; 0 for none
+    seed: int = 0  # seed of the first weights, z and the order of the images
+    device: str | None = None  # cuda, mps or cpu; default: the best available
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware has it, for large networks
 
 
@@ -82,15 +82,15 @@ class Keeping:
     """The run's folder, and what is shown."""
 
     out: str | None = None  # the run's folder; default: runs/<dataset>, numbered if it is taken
-    resume_path: str | None = None  # resume the run in this folder, with its own settings
-    allow_changes: bool = False  # with resume_path: accept settings other than the run's
+    resume_path: str | None = None  # resume the run in this folder, with its settings
+    allow_changes: bool = False  # with resume_path: accept settings that differ from the run's
     print_every: int = 100  # steps between two lines where the output is not a terminal
-    snapshot_every: int | None = None  # steps between two pictures of the same z, the film's frames (a 50th of the run)
+    snapshot_every: int | None = None  # steps between two snapshots of fixed z, the film's frames (a 50th of the run)
     score_every: int | None = None  # steps between two scores (a tenth of the run, at least 100); 0 for none
     checkpoint_every: int = 1000  # steps between two checkpoints
     keep_epochs: tuple[int, ...] = ()  # epochs whose checkpoints are kept besides the last three and the best
-    tensorboard: bool = False  # also write for TensorBoard
-    dry_run: bool = False  # print what would be done, and do nothing
+    tensorboard: bool = False  # also write TensorBoard logs
+    dry_run: bool = False  # only print what would be done
 
 
 GROUPS = (Images, Networks, Game, Training, Keeping)  # the headings of the help
@@ -98,7 +98,7 @@ GROUPS = (Images, Networks, Game, Training, Keeping)  # the headings of the help
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Keeping, Training, Game, Networks, Images):
-    """Everything that defines a run. What is None is decided by the loss or the images."""
+    """Everything that defines a run; the loss or the images decide what is None."""
 
 
 # The defaults of each loss. Without betas it is trained with RMSprop.
@@ -114,11 +114,11 @@ LOSSES = {
 }
 OF_STEP = ("n_critic", "clip_value", "gp_weight", "r1_gamma", "r1_every", "r2_gamma")  # only some losses have them
 LENGTH = ("epochs", "steps", "seconds")
-PER_IMAGE = ("wgan-gp", "rpgan")  # their penalties belong to single images, which BatchNorm mixes
+PER_IMAGE = ("wgan-gp", "rpgan")  # their penalties are per image, but BatchNorm mixes images
 OF_CONV = ("base", "norm", "categories", "d_depth")
 USELESS = {"conv": (), "linear": OF_CONV, "pooled": (*OF_CONV, "g_width", "d_width")}  # by architecture
 
-# Setting -> its least value and the value it must stay below.
+# Setting -> its minimum, and the value it must stay below.
 RANGES = {
     **dict.fromkeys(("n", "d_depth", "n_critic", "r1_every", "epochs", "steps", "batch_size"), (1, math.inf)),
     **dict.fromkeys(("workers", "print_every", "snapshot_every", "checkpoint_every"), (1, math.inf)),
@@ -129,12 +129,12 @@ RANGES = {
 
 
 def changed(config: Config) -> dict:
-    """The settings of ``config`` that are not the default."""
+    """The settings of ``config`` that differ from the default."""
     return {name: value for name, value in asdict(config).items() if value != getattr(Config(), name)}
 
 
 def change(config: Config, given: dict) -> Config:
-    """``config`` with other settings, checked; one of epochs, steps and seconds replaces all three."""
+    """``config`` with other settings, checked; a new limit replaces all old ones."""
     if unknown := given.keys() - asdict(config).keys():
         raise ValueError(f"There is no setting {suggest(unknown.pop(), asdict(config))}")
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
@@ -143,19 +143,19 @@ def change(config: Config, given: dict) -> Config:
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
-    """How a sentence ends that begins with "There is no"."""
+    """The end of a sentence that begins with "There is no"."""
     near = difflib.get_close_matches(name, names, 1)
     return f"'{name}'; " + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}.")
 
 
 def settle(config: Config) -> Config:
-    """``config``, checked, with everything decided that the loss decides."""
+    """``config``, checked, with the loss's defaults filled in."""
     decided = LOSSES[check(config).loss] | ({} if config.architecture == "conv" else {"norm": None})
     return replace(config, **{name: value for name, value in decided.items() if getattr(config, name) is None})
 
 
 def check(config: Config) -> Config:
-    """``config`` itself; a ValueError names the culprit and the cure if it cannot work."""
+    """``config`` itself, checked: a ValueError names the culprit and the cure."""
     for name, hint in typing.get_type_hints(Config).items():
         value, (least, below) = getattr(config, name), RANGES.get(name, (-math.inf, math.inf))
         if not _fits(value, hint):
@@ -171,9 +171,9 @@ def check(config: Config) -> Config:
 
 
 def _rules(c: Config) -> Iterator[tuple[bool, str]]:
-    """Whether each rule about settings that belong together is broken, and what to say then.
+    """For each rule about related settings: whether it is broken, and the message.
 
-    What a network or an optimiser refuses by itself, with a sentence, is not repeated here.
+    What a network or an optimiser rejects with a clear message is not repeated here.
     """
     yield bool(c.epochs and c.steps), f"epochs={c.epochs} and steps={c.steps} both say how long; give one of them."
     nowhere = c.dataset == "folder" and c.data_root is None
@@ -190,12 +190,12 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
     if c.architecture == "pooled":
         other = c.image_size not in (None, 28) or c.channels not in (None, 1)
         yield other, "architecture=pooled is made for 28 grey pixels: take architecture=conv for any others."
-        normed = f"architecture=pooled has BatchNorm, which loss={c.loss} cannot have: take architecture=conv."
+        normed = f"architecture=pooled has BatchNorm, which loss={c.loss} does not allow: take architecture=conv."
         yield c.loss in (*PER_IMAGE, "wgan"), normed
 
 
 def _fits(value, hint) -> bool:
-    """Whether a value is of a setting's type; an ``int`` will do for a ``float``."""
+    """Whether a value has a setting's type; an ``int`` passes for a ``float``."""
     kind, parts = typing.get_origin(hint), typing.get_args(hint)
     if kind in (types.UnionType, typing.Union):
         return any(_fits(value, part) for part in parts)

@@ -1,4 +1,4 @@
-"""What a run's generator is worth, on the images that it was trained on."""
+"""Scoring a run's generator against the images it was trained on."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def evaluate(
     net: Literal["auto", "digitnet", "cifarnet", "inception"] = "auto",
     data_root: Path | None = None,
 ) -> Report | DigitScore:
-    """Score a run's newest intact checkpoint: each number with its protocol, beside what reals would get.
+    """Score a run's newest intact checkpoint, next to what real images would score.
 
-    The numbers are added to ``evaluations.jsonl`` in the run's folder, too.
+    The scores, with their protocol, are also added to ``evaluations.jsonl`` in the run's folder.
 
     Args:
-        run: the run's folder. Its images are found by what it noted of them; other images are refused.
-        num: samples to draw and judge.
-        ema: the running average of the generator's weights, usually the better one, or the weights themselves.
-        against: the images it was trained on, or the test split of the same dataset.
+        run: the run's folder. Its images are found by what it recorded about them; other images are refused.
+        num: samples to draw and score.
+        ema: score the running average of the generator's weights, usually the better one, or the weights themselves.
+        against: the training images, or the test split of the same dataset.
         net: what looks at the images. auto: digitnet for MNIST, cifarnet for colour; with inception it is the FID.
-        data_root: a folder to look for the images in first; of a run on a folder or an archive, that one itself.
+        data_root: a folder to look for the images in first; for a run on a folder or an archive, its path.
     """
     run = Path(run)
     noted = folder.config_of(run)["images"]
@@ -44,10 +44,10 @@ def evaluate(
         net = "digitnet" if digits else "cifarnet" if noted["shape"][0] == 3 else None
         if net is None:
             what = f"'{noted['name']}', {noted['shape']}: the digitnet takes MNIST's digits, the others colour pictures"
-            raise ValueError(f"No net judges {what}. Name one (net) if it fits all the same.")
+            raise ValueError(f"No net judges {what}. Name one (net) if it fits anyway.")
     generator = checkpoint.load_generator(run, "ema_generator" if ema else "generator").to(runtime.device())
     reals = find_images(run, None if against == "train" else "test", data_root)
-    runtime.check_writable(run)  # before the work, not after it
+    runtime.check_writable(run)  # fail before the work, not after it
     if net == "digitnet":
         found = score_digits(generator, reals, n=num)
     else:
@@ -63,9 +63,9 @@ def evaluate(
 
 
 def find_images(run: Path, split: str | None = None, data_root: Path | None = None) -> ImageSet:
-    """The images a run was trained on, or another split of the same dataset and classes; nothing is downloaded.
+    """The images of a run, or another split of its dataset, without downloading.
 
-    They are loaded as the run loaded them, so that a folder is not prepared again, and refused if their pixels differ.
+    They are loaded as the run loaded them, so a folder is not prepared again, and refused if their pixels differ.
     """
     about = folder.config_of(run)
     noted = about["images"]
@@ -83,7 +83,7 @@ def find_images(run: Path, split: str | None = None, data_root: Path | None = No
             if provenance.fingerprint(images.pixels) == noted["fingerprint"]:
                 same = split in (None, noted["split"])
                 return images if same else load_images(replace(config, n=None), split, download=False)
-        raise ValueError(f"Found is '{images.source}', with other pixels.")
+        raise ValueError(f"'{images.source}' was found, but has other pixels.")
     except (ValueError, OSError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(

@@ -1,11 +1,11 @@
-"""The folder of a run: what ``fit`` keeps there, how it is resumed, and how it is read afterwards.
+"""The folder of a run: what ``fit`` saves there, and how it is resumed and read.
 
     config.json                          what the run is: settings, players, images, versions (ganlib.runs.provenance)
     history.jsonl, metrics.jsonl         one line a step: its losses; one line a score
     samples/step-000250.png              a snapshot: the images of the fixed z, eight to a row
     checkpoints/step-001000.safetensors  everything that training continues from (ganlib.runs.checkpoint)
 
-A checkpoint has losses and scores in it, too: the .jsonl files are for reading, and written anew from it on resuming.
+A checkpoint contains losses and scores, too: the .jsonl files are for reading, and rewritten from it on resuming.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ganlib.runs import checkpoint, provenance
 from ganlib.steps import GAN
 from ganlib.train import History
 
-KEPT = 3  # checkpoints: the last so many, the best one, and those that keep_at names
-RECORD_EVERY = 10.0  # seconds between two additions to the .jsonl files, besides those at each checkpoint
-IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by")  # of a history, as a checkpoint has them in JSON
+KEPT = 3  # checkpoints kept: this many of the last, the best one, and those in keep_at
+RECORD_EVERY = 10.0  # seconds between two writes to the .jsonl files, besides those at each checkpoint
+IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by")  # of a history, saved as JSON in a checkpoint
 COLUMNS = 8  # images of a snapshot side by side
 NAME = re.compile(r"step-(\d+)\.png$")
 
@@ -43,19 +43,19 @@ log = logging.getLogger("ganlib")
 
 
 class Run:
-    """Where ``fit(..., run=Run("runs/mine"))`` keeps a run. Passed to ``fit`` again, the run continues.
+    """A run's folder, for ``fit(..., run=Run("runs/me"))``; pass it again to continue.
 
-    A full disk or a lost drive does not end training: it is told once, and what was saved stays.
+    A full disk or a lost drive does not end training: there is one warning, and what was saved stays.
 
     Args:
-        folder: a new one, or with ``resume`` that of a run.
-        resume: give the players the state of the newest intact checkpoint, if the folder has one; ``steps`` and
+        folder: a new folder, or with ``resume`` a run's.
+        resume: load the newest intact checkpoint into the players, if the folder has one; ``steps`` and
             ``seconds`` of ``fit`` then count from the beginning of the run. A resumed run ends, on a CPU, bit for bit
             where an uninterrupted one does.
-        allow_changes: resume with settings, players or images other than the run had.
+        allow_changes: resume even if settings, players or images differ from the run's.
         checkpoint_every: steps between two checkpoints; there is one more at the end and after the best score yet.
         keep_at: steps whose checkpoints are kept for good, besides the last three and the best.
-        made_from: what the run was made from, in JSON's types; noted in ``config.json`` and compared with nothing.
+        made_from: what the run was made from, in JSON's types; saved in ``config.json``, not compared.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Run:
         self.folder, self.resume, self.allow_changes = Path(folder), resume, allow_changes
         self.checkpoint_every, self.keep_at, self.made_from = checkpoint_every, set(keep_at), made_from
         self._latest: int | None = None  # step of the newest checkpoint
-        self._gan: GAN | None = None  # the players that the run left in memory
-        self._failure: str | None = None  # why saving failed, once that was told
+        self._gan: GAN | None = None  # the run's players, still in memory
+        self._failure: str | None = None  # why saving failed, once reported
 
     @contextlib.contextmanager
     def training(self, gan: GAN, step, images, history: History, asked: dict):
-        """Begin or resume the run, hold its folder while the block trains, and save its end."""
+        """Start or resume the run, lock its folder during the block, and save at the end."""
         runtime.check_writable(self.folder)
         try:
             lock = filelock.FileLock(self.folder / ".lock", timeout=0).acquire()
@@ -102,7 +102,7 @@ class Run:
             self.history, self.config, self._gan = history, config, None
             self._begin()
             yield
-            self._gan = gan if history.intact else None  # nothing continues exactly from inside a step
+            self._gan = gan if history.intact else None  # training cannot continue exactly from the middle of a step
             self._end(gan)
 
     def due(self, step: int) -> bool:
@@ -131,11 +131,11 @@ class Run:
             setattr(history, name, copy.deepcopy(getattr(earlier, name)))
 
     def _resume(self, gan: GAN, history: History, config: dict) -> None:
-        """Give players and history what the newest intact checkpoint holds."""
+        """Load the newest intact checkpoint into players and history."""
         tensors, facts = checkpoint.newest(self.folder)
         before, done = facts["config"], facts["steps_done"]  # config.json may have been written since
         same_z = torch.equal(tensors["run/fixed_z"], gan.fixed_z.cpu())
-        self._compare(before, config, done, [] if same_z else ["fixed_z was another one."])
+        self._compare(before, config, done, [] if same_z else ["fixed_z was different."])
         if new := provenance.new_surroundings(before, config):
             log.info(f"Resumed with {', '.join(new)}: the numbers may differ in their last digits.")
         changed = [name for name in checkpoint.OPTIMISERS if before["players"][name] != config["players"][name]]
@@ -149,7 +149,7 @@ class Run:
                 log.warning(error)
 
     def _compare(self, before: dict, now: dict, done: int, changes: Collection[str] = ()) -> None:
-        """Refuse what would make it another run, or note it in the settings of now if that is allowed."""
+        """Refuse changes that would make it another run; if they are allowed, record them."""
         changes = [*provenance.differences(before, now), *changes]
         if changes and not self.allow_changes:
             raise ValueError(
@@ -160,7 +160,7 @@ class Run:
             now["changes"] = told
 
     def _begin(self) -> None:
-        """Bring the folder to where the run is: one that was killed may have come further than its checkpoint."""
+        """Cut the folder back to the checkpoint: a killed run may have written more."""
         try:
             for path in (self.folder, self.folder / "checkpoints", self.folder / "samples"):
                 path.mkdir(exist_ok=True)
@@ -170,7 +170,7 @@ class Run:
                 if step > done or not self.history.steps:
                     path.unlink()
             for step in checkpoint.steps_in(self.folder):
-                if step > done:  # damaged: not in the way of the next of its step, but its owner may want to look
+                if step > done:  # damaged: its name is needed again, but its owner may want to look
                     path = checkpoint.path_of(self.folder, step)
                     path.rename(runtime.new_file(path.with_name(f"damaged-{path.name}")))
             self._recorded, self._written = time.monotonic(), {}
@@ -181,7 +181,7 @@ class Run:
             raise type(error)(f"Cannot write in '{self.folder}' ({error.strerror}); make room in it.") from error
 
     def _save(self, gan: GAN | None) -> None:
-        """Write what is new, and with ``gan`` a checkpoint; a failure is told once and tried again at the next."""
+        """Write what is new, with ``gan`` a checkpoint too; on failure warn, retry later."""
         try:
             self._recorded = time.monotonic()
             self._record()
@@ -204,10 +204,10 @@ class Run:
                 write_snapshot(path, images)
 
     def _lines(self, name: str, records: list[tuple[int, dict]]) -> None:
-        """Add what is new to a .jsonl file; what a failed attempt left after the last good line goes."""
+        """Append to a .jsonl file, after removing what a failed attempt left."""
         lines, size = self._written.get(name, (0, 0))
         with (self.folder / name).open("ab") as file:
-            if file.tell() < size:  # somebody removed it
+            if file.tell() < size:  # it was deleted
                 lines, size = 0, 0
             file.truncate(size)
             file.writelines((json.dumps({"step": step, **some}) + "\n").encode() for step, some in records[lines:])
@@ -225,7 +225,7 @@ class Run:
         self._latest = gan.steps_done
         steps = checkpoint.steps_in(self.folder)
         for old in set(steps[:-KEPT]) - {history.best} - self.keep_at:
-            with contextlib.suppress(OSError):  # what cannot be removed is no harm
+            with contextlib.suppress(OSError):  # leftovers do no harm
                 checkpoint.path_of(self.folder, old).unlink()
 
     def _end(self, gan: GAN) -> None:
@@ -246,7 +246,7 @@ class Run:
 
 
 def config_of(folder: Path) -> dict:
-    """What ``config.json`` says of a run (see ganlib.runs.provenance.describe); ValueError if it is damaged."""
+    """A run's ``config.json`` (see ganlib.runs.provenance); ValueError if damaged."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -257,12 +257,12 @@ def config_of(folder: Path) -> dict:
             f"There is no run in '{folder}': 'config.json' is missing; name the folder that a run was trained in."
         ) from error
     except (ValueError, KeyError, TypeError):
-        pass  # each is a way of being damaged
+        pass  # each of these means a damaged file
     raise ValueError(f"'{path}' is damaged; every checkpoint has the same settings in its metadata, as 'config'.")
 
 
 def history_of(folder: Path) -> History:
-    """The history of a run up to its newest intact checkpoint, without snapshots; the run may be under way."""
+    """A run's history up to its newest intact checkpoint, without snapshots."""
     arguments = config_of(folder)["arguments"]
     history = History(steps_per_epoch=0.0, **{name: arguments[name] for name in ("batch_size", "device", "precision")})
     if checkpoint.steps_in(folder):
@@ -272,7 +272,7 @@ def history_of(folder: Path) -> History:
 
 
 def restore_history(history: History, tensors: dict[str, Tensor], facts: dict) -> None:
-    """Give a history what a checkpoint has of it."""
+    """Fill a history from a checkpoint."""
     for name in IN_FACTS:
         setattr(history, name, facts["history"][name])
     history.scores = [tuple(score) for score in history.scores]
@@ -280,14 +280,14 @@ def restore_history(history: History, tensors: dict[str, Tensor], facts: dict) -
 
 
 def snapshots_in(folder: Path) -> list[tuple[int, Path]]:
-    """The step and the file of every snapshot of a run, the oldest first."""
+    """The step and file of each snapshot of a run, the oldest first."""
     there = folder / "samples"
     paths = there.iterdir() if there.is_dir() else ()
     return sorted((int(match[1]), path) for path in paths if (match := NAME.match(path.name)))
 
 
 def new_file(out: Path | None, default: Path, *others: str) -> Path:
-    """The file to write: ``out``, which must end as ``default`` does, or ``default``; numbered if it is there."""
+    """``out``, with the suffix of ``default``, or ``default``; numbered if it exists."""
     path = default if out is None else Path(out)
     if path.suffix.lower() != default.suffix:
         raise ValueError(f"out is '{path}', but must be a file that ends in {default.suffix}.")
@@ -295,7 +295,7 @@ def new_file(out: Path | None, default: Path, *others: str) -> Path:
 
 
 def write_snapshot(path: Path, images: Tensor) -> None:
-    """Write uint8 [n, C, H, W] as one PNG, without gaps: anybody can look at it, and it loses nothing."""
+    """Write images, uint8 [n, C, H, W], as one lossless PNG without gaps."""
     n, c, h, w = images.shape
     cells = images if c in (1, 3) else images.reshape(n * c, 1, h, w)  # a PNG has 1 or 3 channels
     rows = -(-len(cells) // COLUMNS)
@@ -309,7 +309,7 @@ def write_snapshot(path: Path, images: Tensor) -> None:
 
 
 def read_snapshot(path: Path) -> Tensor:
-    """The images that were written, uint8 [n, C, H, W], bit for bit; ValueError if the file is damaged."""
+    """Read them back exactly, uint8 [n, C, H, W]; ValueError if the file is damaged."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             n, c, h, w = map(int, picture.info["shape"].split())

@@ -20,7 +20,7 @@ def data(
     *,
     data_root: Path | None = None,
 ) -> dict[str, dict[str, list[str]]]:
-    """Tell which datasets are here and how to get others, or what a folder holds.
+    """List the datasets found here and how to get others, or what a folder holds.
 
     Args:
         name: a dataset, or the path of a folder or an archive of pictures. Default: all datasets.
@@ -39,20 +39,20 @@ def data(
 
 
 def _dataset(dataset: Dataset, root: Path | None) -> dict[str, list[str]]:
-    """Where each split of a dataset is, and how to get what is missing."""
+    """The location of each split of a dataset, and how to get what is missing."""
     found = {"what": [f"{dataset.title}: {dataset.unit}, {dataset.channels}×{dataset.size}×{dataset.size}"]}
     found |= {s: [f"{copy.where} · '{copy.files[0]}'" for copy in dataset.copies(s, root)] for s in dataset.splits}
     if missing := [split for split in dataset.splits if not found[split]]:
         found |= dict.fromkeys(missing, ["not on this machine"])
         where, found["to get it"] = runtime.data_roots(root)[0] / dataset.names[0], [dataset.missing]
         if files := dict.fromkeys(file for split in missing if dataset.files for file in dataset.files(split)):
-            found["to get it"] += [f"It is downloaded when first asked for; or put these as they are into '{where}':"]
+            found["to get it"] += [f"It is downloaded on first use; or put these files, unchanged, into '{where}':"]
             found["to get it"] += [f"{url} ({file}, md5 {md5})" for file, url, md5 in files]
     return found
 
 
 def _pictures(path: Path) -> dict[str, list[str]]:
-    """How many pictures of which sizes and classes there are by their first bytes, and what is unreadable."""
+    """The sizes and classes of pictures, from their headers, and what is unreadable."""
     if not (headers := folders.read_headers(folders.members(path))):
         raise ValueError(folders.none_readable(path, {}))
     skipped = [f"{name} ({why})" for name, why in headers.items() if isinstance(why, str)]

@@ -1,4 +1,4 @@
-"""Pictures of a finished run: samples, the film of its training, a walk through its latent space, reconstructions."""
+"""Pictures of a finished run: samples, film, latent walk, reconstructions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ log = logging.getLogger("ganlib")
 def generate(
     run: Path, *, num: int = 64, seed: int = 0, truncation: float = 0.0, grid: bool = False, out: Path | None = None
 ) -> Path:
-    """Draw pictures with the running average of a run's newest intact checkpoint, on the CPU; return where they are.
+    """Draw samples with the averaged generator of a run's newest intact checkpoint.
 
     Args:
         run: the run's folder, or a checkpoint.
         num: how many pictures.
-        seed: of the latent vectors z; the same seed gives the same pictures.
-        truncation: draw numbers of z beyond ± this again: pictures become more alike. 0: as in training.
-        grid: one PNG with all of them instead of a file each.
-        out: the folder, or the grid's file; a number is added if it is taken. None for one in the run's folder.
+        seed: seed of the latent vectors z; the same seed gives the same pictures.
+        truncation: redraw numbers of z beyond ± this, which makes pictures more alike. 0: as in training.
+        grid: one PNG with all of them instead of one file each.
+        out: the folder, or the grid's file, numbered if it exists. Default: one in the run's folder.
     """
     run = Path(run)
     generator = checkpoint.load_generator(run)
@@ -54,12 +54,12 @@ def generate(
 
 
 def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int = 64) -> Path:
-    """Make the film of a run's training from its snapshots, a GIF of at most 2 MB; return the file.
+    """Make a GIF of a run's training from its snapshots, at most 2 MB.
 
     Args:
         run: the run's folder.
         out: the file; a number is added if it is taken. None for one in the run's folder.
-        fps: frames a second, above 0 and at most 50.
+        fps: frames per second, above 0 and at most 50.
         max_frames: at most this many of the snapshots, evenly spread, the last among them.
     """
     run, sheets = Path(run), {}  # step -> uint8 [N, C, H, W]
@@ -72,7 +72,7 @@ def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int =
         except ValueError as error:
             log.warning(error)
     if not sheets:
-        raise ValueError(f"None of the snapshots in '{run / 'samples'}' can be read; train anew for others.")
+        raise ValueError(f"None of the snapshots in '{run / 'samples'}' can be read; train again to make new ones.")
     n, _, height, width = next(iter(sheets.values())).shape
     cols = min(n, max(3, FILM_SIDE // (width + 2)), math.ceil(math.sqrt(n)))
     scale = max(1, FILM_SIDE // (cols * (max(height, width) + 2)))
@@ -85,15 +85,15 @@ def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int =
 def interpolate(
     run: Path, *, points: int = 6, frames: int = 10, rows: int = 4, seed: int = 0, out: Path | None = None
 ) -> Path:
-    """Make a film of closed walks through the latent space, and beside it a PNG with a strip of what they pass.
+    """Make a GIF of closed walks through the latent space, and a PNG strip of them.
 
     Args:
         run: the run's folder, or a checkpoint.
-        points: random latent vectors that each walk passes, at least 2.
+        points: random latent vectors on each walk, at least 2.
         frames: pictures from one of them to the next.
-        rows: walks at a time: side by side in the film, a row each in the strip.
-        seed: of the latent vectors.
-        out: the GIF; a number is added if it is taken. None for one in the run's folder.
+        rows: number of walks: side by side in the film, one row each in the strip.
+        seed: seed of the latent vectors.
+        out: the GIF, numbered if it exists. Default: one in the run's folder.
     """
     run = Path(run)
     if points < 2 or frames < 1 or rows < 1:
@@ -122,17 +122,17 @@ def reconstruct(
     steps: int = 500,
     checkpoints: tuple[int, ...] = (),
 ) -> dict:
-    """Reconstruct images with the generator of each checkpoint: what it cannot draw it has not learned.
+    """Reconstruct images with each checkpoint's generator, to see what it cannot draw.
 
-    A picture has the images in its first row, then a row a checkpoint; a JSON beside it the errors.
+    The picture has the images in its first row, then one row for each checkpoint; a JSON file has the errors.
 
     Args:
         run: the run's folder.
-        images: a folder or an archive. None for the test split of the run's dataset, or else its own images.
+        images: a folder or an archive. Default: the test split of the run's dataset, or else its training images.
         num: how many of them, at random; all if there are fewer.
         likelihood: gaussian; or bernoulli, for digits.
-        steps: of the optimiser, for each checkpoint.
-        checkpoints: the steps of some; none for all that the run has kept.
+        steps: optimiser steps for each checkpoint.
+        checkpoints: the steps of those to use. Default: all that the run has kept.
     """
     run, out = Path(run), Path(run) / "reconstruction"
     channels, size, _ = folder.config_of(run)["images"]["shape"]
@@ -146,7 +146,7 @@ def reconstruct(
         try:
             given = find_images(run, "train" if given.split == "test" else "test")
         except (FileNotFoundError, ValueError) as error:
-            log.info(f"{error} These are images that the run was trained on; for a fair look give others (images).")
+            log.info(f"{error} These are images that the run was trained on; for a fair test give others (images).")
     given = given.take(min(num, len(given)))
     runtime.check_writable(out)
     log.info(given.source)

@@ -1,4 +1,4 @@
-"""Runs by name: settings that were tried together, so that a run of the course can be repeated."""
+"""Presets: settings tried together, so that a run of the course can be repeated."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from ganlib.runs.config import Config
 # DCGAN's published settings (arXiv:1511.06434, section 4) at MNIST's size, with the usual two doublings 7-14-28.
 PLAIN = Config(base=7, seconds=60)
 
-# What a laptop without a GPU gets furthest with in a minute; what each number is worth is in benchmarks/README.md.
+# The best found for a minute on a laptop without a GPU; benchmarks/README.md has the effect of each setting.
 DEMO = Config(
-    **dict(z_dim=36, categories=20),  # 16 numbers that vary, for a digit needs few; and a choice of 20
-    **dict(g_width=32, d_width=16),  # a step takes G once there and back and D three times: G may be the larger one
-    **dict(g_lr=4e-3, d_lr=4e-3),  # twenty times the published ones: narrow networks in a short run
-    betas=(0.0, 0.99),  # no momentum: where the other player was some steps ago is no longer true
-    batch_size=96,  # some five of each choice: FD 0.62 where batches of 64 have 0.70, medians of 5 seeds
-    ema_decay=0.998,  # the average of some 500 steps
+    **dict(z_dim=36, categories=20),  # 16 continuous numbers, as a digit needs few; and a choice of 20
+    **dict(g_width=32, d_width=16),  # a step runs G once but D three times: G may be the larger one
+    **dict(g_lr=4e-3, d_lr=4e-3),  # twenty times the published rates: narrow networks in a short run
+    betas=(0.0, 0.99),  # no momentum: the other player has moved since
+    batch_size=96,  # about five of each choice: FD 0.62, with batches of 64 0.70 (medians of 5 seeds)
+    ema_decay=0.998,  # an average over about 500 steps
     **dict(steps=20_000, seconds=90, snapshot_every=40, score_every=200),
 )
 
 _COLOURS = dict(dataset="cifar10", image_size=32, channels=3, augment=("flip",))
 
-# What a CPU gets furthest with in minutes on CIFAR-10 at its own size (benchmarks/README.md). Notebook 02's run.
+# The best found for a few CPU minutes on CIFAR-10 at its own size (benchmarks/README.md). Notebook 02's run.
 CIFAR10_SHORT = Config(
     **_COLOURS,
     **dict(z_dim=100, g_width=32, d_width=24),  # narrow networks: many more steps in the same time
     d_depth=2,  # D looks twice at each size: FD 5.4 after 12,000 steps, with one look 5.8
-    loss="ns-r1",  # a penalty on D's steepness: without one D wins after 10,000 steps, and G learns no more
-    **dict(g_lr=1e-3, d_lr=1.4e-3),  # five times the published ones; G a little slower than D
+    loss="ns-r1",  # a penalty on D's steepness: without it D wins after 10,000 steps, and G stops learning
+    **dict(g_lr=1e-3, d_lr=1.4e-3),  # five times the published rates; G a little slower than D
     **dict(betas=(0.0, 0.99), batch_size=32),
-    ema_decay=0.99,  # the average of some 100 steps
+    ema_decay=0.99,  # an average over about 100 steps
     **dict(seconds=200, snapshot_every=200, score_every=1000),
 )
 
-# The same for longer, with an average over some 500 steps.
+# The same for longer, with an average over about 500 steps.
 CIFAR10 = replace(CIFAR10_SHORT, ema_decay=0.998, seconds=1320, snapshot_every=None, score_every=None)
 
-# Faces at 64×64, for an hour or more: small steps and a fast generator; a discriminator of half the width, as half of
-# the time is its. After 25 epochs of 9,000 faces it begins to know them by heart: resume with augment flip translation
-# and g_lr 2e-4 (examples/gallery/README.md), for a fast generator goes astray where the discriminator's task is harder.
+# Faces at 64×64, for an hour or more: small steps and a fast generator; a discriminator of half the width, as it takes
+# half of the time. After 25 epochs of 9,000 faces it begins to memorise them: resume with augment flip translation
+# and g_lr 2e-4 (examples/gallery/README.md): a fast generator diverges when the discriminator's task is harder.
 CELEBA = Config(
     **dict(dataset="celeba", image_size=64, channels=3, augment=("flip",)),
     **dict(z_dim=100, g_width=48, d_width=32, batch_size=32, g_lr=5e-4, ema_decay=0.999),

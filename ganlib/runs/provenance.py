@@ -1,4 +1,4 @@
-"""What decides a run besides its code: noted when it starts, and compared when it is resumed."""
+"""What defines a run besides its code: saved at the start, compared on resuming."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ganlib.data.images import ImageSet
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, STEPS
 
-# Pixels are hashed up to so many bytes; of a larger set, as many are taken from all over it.
+# Pixels are hashed up to this many bytes; of a larger set, a sample of this size, evenly spread.
 HASH_BYTES = 512 * 2**20
-# What may differ without being another run: how long it is, and how often it is looked at and kept.
+# What may differ within a run: how long it is, and how often it is shown, scored and saved.
 FREE = {"steps", "seconds", "checkpoint_every", "snapshot_every", "score_every", "keep_at"}
-# How an optimiser computes, not what: ``fit`` chooses that.
+# How an optimiser computes, not what; ``fit`` chooses these.
 OPTIMISER_INTERNALS = {"params", "fused", "foreach", "capturable"}
 
 
 def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
-    """Everything needed to make a run again, in JSON's types; and what it ran on, which may differ on resuming."""
+    """Everything needed to repeat a run, and what it ran on, in JSON's types."""
     players = {name: getattr(gan, name) for name in ("z_dim", "seed", "ema_decay")}
     players |= {name: _network(getattr(gan, name)) for name in ("generator", "discriminator")}
     players |= {name: _optimiser(getattr(gan, name)) for name in ("g_opt", "d_opt")}
@@ -49,9 +49,9 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
 
 
 def name_of(step) -> dict:
-    """A training step by name, with what a partial function holds: ``{"step": "wgan", "n_critic": 5}``.
+    """A training step's name and arguments: ``{"step": "wgan", "n_critic": 5}``.
 
-    One that is not ganlib's is named by its module and function.
+    A step that is not ganlib's is named by its module and function.
     """
     held = {}
     while isinstance(step, functools.partial):
@@ -62,7 +62,7 @@ def name_of(step) -> dict:
 
 
 def fingerprint(pixels: Tensor) -> str:
-    """A short hash of images, uint8 [N, C, H, W]: equal for equal images, whatever file they came from."""
+    """A short hash of images, uint8 [N, C, H, W], whatever file they came from."""
     every = -(-pixels.nbytes // HASH_BYTES)
     found = hashlib.sha256(str(list(pixels.shape)).encode())
     for part in pixels[::every].split(1024):
@@ -71,9 +71,9 @@ def fingerprint(pixels: Tensor) -> str:
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """One sentence for each setting in which two descriptions are of different runs.
+    """One sentence for each setting in which two runs differ.
 
-    A step that was written in a notebook or a script cannot be told from another one.
+    Two steps written in a notebook or a script cannot be told apart.
     """
     own = any(config["step"]["step"].startswith("__main__") for config in (before, now))
     was, has = (dict(_compared(config, {} if own else config["step"])) for config in (before, now))
@@ -85,13 +85,13 @@ def differences(before: dict, now: dict) -> list[str]:
 
 
 def new_surroundings(before: dict, now: dict) -> list[str]:
-    """What a run is resumed on that may change the last digits of its numbers, though not what it is."""
+    """Changes of machine or version, which may change a run's last digits."""
     pairs = [(name, before["ran_on"].get(name), now["ran_on"][name]) for name in ("torch", "processor", "threads")]
     return [f"{name} {has} instead of {was}" for name, was, has in pairs if was != has]
 
 
 def _git_revision() -> str | None:
-    """The commit that ganlib runs from, with a plus where files were changed since; None outside of a checkout."""
+    """ganlib's commit, with a plus if files have changed; None outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         how = dict(capture_output=True, text=True, timeout=5, check=True)
@@ -106,7 +106,7 @@ def _compared(config: dict, step: dict) -> Iterator[tuple[str, object]]:
 
 
 def _leaves(value, path: str) -> Iterator[tuple[str, object]]:
-    """(dotted path, value) of every leaf; what is in a list is counted from 0."""
+    """(dotted path, value) of every leaf; list items are numbered from 0."""
     if not isinstance(value, dict | list):
         yield path.removeprefix("."), value
         return
@@ -115,7 +115,7 @@ def _leaves(value, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _network(model: nn.Module) -> dict:
-    layers = re.sub(r"(, )?inplace=True", "", str(model))  # that is how a layer computes, not what
+    layers = re.sub(r"(, )?inplace=True", "", str(model))  # how a layer computes, not what
     return {
         "config": _plain(getattr(model, "config", None)),
         "parameters": count_parameters(model),
@@ -130,7 +130,7 @@ def _optimiser(optimiser: Optimizer) -> dict:
 
 
 def _plain(value):
-    """``value`` as JSON gives it back."""
+    """``value`` after a round trip through JSON."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, set | frozenset | range):

@@ -1,4 +1,4 @@
-"""What a run is and how it went, and how several compare: tables, and a picture of all their curves."""
+"""What a run is, how it went, and how several compare: tables and curves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ganlib.runs import checkpoint, folder
 from ganlib.train import History
 from ganlib.viz import images as viz
 
-LAST = 100  # steps that a last loss is the mean of
+LAST = 100  # steps over which a last loss is averaged
 OF_OPTIMISER = ("lr", "betas", "alpha", "momentum", "weight_decay")
 
 
 def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]) -> dict[str, str]:
-    """Tell what a run is, how far it got, whether its checkpoints are intact, and how to resume it.
+    """Show what a run is, how far it got, and how to resume it.
 
     Args:
         run: the run's folder.
@@ -43,7 +43,7 @@ def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
 
 
 def _settings(config: dict) -> dict[str, str]:
-    """What a run is: images, players, step, arguments, and what was changed on the way."""
+    """What a run is: images, players, step, arguments, and changes since its start."""
     images, players = config["images"], config["players"]
     found = {"images": " × ".join([f"{images['source']} · {images['count']}", *map(str, images["shape"])])}
     for name in ("generator", "discriminator"):
@@ -69,7 +69,7 @@ def _progress(history: History) -> dict[str, str]:
 
 
 def _pairs(values: dict) -> str:
-    """Names and values in a line; those that are None are left out."""
+    """Names and values in one line, without those that are None."""
     texts = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in values.items() if v is not None}
     return " · ".join(f"{name} {text}" for name, text in texts.items())
 
@@ -79,11 +79,11 @@ def compare(
     *,
     out: Path | None = None,
 ) -> dict[str, dict[str, str]]:
-    """Compare runs: a table of what differs and how they went, and a picture with the curves of all.
+    """Compare runs: a table of their differences and results, and a plot of curves.
 
     Args:
         runs: the folders of two or more runs.
-        out: the PNG; a number is added if it is taken. None for one in the first run's folder.
+        out: the PNG, numbered if it exists. Default: one in the first run's folder.
     """
     configs = {str(run): folder.config_of(Path(run)) for run in runs}
     if len(configs) < 2:
@@ -103,7 +103,7 @@ def compare(
 
 
 def _curves(histories: dict[str, History]):
-    """The losses (running means) and the first score of runs as a matplotlib Figure: a panel each, a colour a run."""
+    """The losses (running means) and first score of runs as a Figure, one panel each."""
     lines: dict[str, dict[str, tuple]] = {}  # panel -> run -> x and y
     for run, history in histories.items():
         for name, values in history.losses.items():

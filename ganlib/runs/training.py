@@ -1,8 +1,8 @@
-"""A run from its settings to its pictures: what ``ganlib.main`` and ``ganlib train`` do, alone or by torchrun.
+"""``ganlib.main`` and ``ganlib train``: a run from its settings to its pictures.
 
-Of the processes that torchrun started each takes its share of every batch, and all keep the same players. Rank 0 keeps
-the run's folder and decides when to stop; the others make the same steps until it says so. z and the order of the
-images are drawn for the whole batch everywhere, so the state of rank 0 is all that resuming needs.
+Under torchrun each process takes its share of every batch, and all have the same players. Rank 0 writes the run's
+folder and decides when to stop; the others make the same steps until then. z and the order of the images are drawn
+for the whole batch in every process, so resuming needs only the state of rank 0.
 
     torchrun --nproc-per-node 2 -m ganlib -- train --n 5000 ...     (without the "--", torchrun takes --n for its own)
 """
@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-# Its functions' defaults are the group there is when it is first imported, which torch's compiler does with the first
-# optimiser. Imported later than its group it keeps that and its threads, on which Python may end with SIGABRT.
+# Its functions take the group that exists at the first import as their default, and torch's compiler imports it with
+# the first optimiser. Imported after the group, it keeps its threads alive, and Python may exit with SIGABRT.
 import torch.distributed.nn.functional
 from torch import Tensor
 
@@ -46,11 +46,11 @@ log = logging.getLogger("ganlib")
 
 
 def train(*, preset: str | None = None, **given) -> History | None:
-    """Train a GAN, or resume a run, and leave its folder with pictures, a film and the curves.
+    """Train a GAN or resume a run; its folder gets samples, a film and the curves.
 
     ``preset`` names settings to start from (:data:`ganlib.runs.presets.PRESETS`), ``given`` are settings of
-    :class:`ganlib.runs.config.Config`; with ``resume_path`` the rest is what that run had. Returns the history of the
-    whole run, or None of a dry run and in processes of torchrun other than the first.
+    :class:`ganlib.runs.config.Config`; with ``resume_path`` the others are that run's. Returns the history of the
+    whole run, or None for a dry run and in torchrun's processes other than the first.
     """
     rank, processes = place()
     if rank:
@@ -61,7 +61,7 @@ def train(*, preset: str | None = None, **given) -> History | None:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared by {processes} processes: take a multiple.")
     if config.tensorboard:
         try:
-            importlib.import_module("torch.utils.tensorboard")  # before anything is begun
+            importlib.import_module("torch.utils.tensorboard")  # before anything is started
         except ImportError as error:
             raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard, or leave it out.") from error
     images = build.load_images(config)
@@ -80,7 +80,7 @@ def train(*, preset: str | None = None, **given) -> History | None:
     how["score"] = build.score_for(images) if how["score_every"] else None
     if how["score_every"] and how["score"] is None:
         log.info("No score: only MNIST's digits and colour pictures, 128 or more, can be judged here.")
-    # How often is noted as a number, so that the run keeps to it even if it is made longer.
+    # Intervals are saved as numbers, so that they stay the same even if the run is extended.
     config = replace(config, snapshot_every=how["snapshot_every"], score_every=how["score_every"])
     keep_at = {build.steps_of_epochs(fitted, images, k) for k in config.keep_epochs}
     folder = Path(config.resume_path or config.out or runtime.new_run_folder(default_folder))
@@ -93,14 +93,14 @@ def train(*, preset: str | None = None, **given) -> History | None:
             history = fit(gan, step, images, **how, run=run, watchers=watchers)
     except BaseException:
         with contextlib.suppress(OSError):
-            folder.rmdir()  # a folder that stayed empty
+            folder.rmdir()  # a folder that is still empty
         raise
     _finish(gan, history, folder)
     return history
 
 
 def _config(preset: str | None, given: dict) -> Config:
-    """The checked config of a new run, or of one in a folder with what was given anew."""
+    """The checked config of a new run, or of the resumed one with changes."""
     if given.get("resume_path") is None:
         if preset not in (None, *PRESETS):
             raise ValueError(f"There is no preset {suggest(preset, PRESETS)}")
@@ -112,10 +112,10 @@ def _config(preset: str | None, given: dict) -> Config:
 
 
 def stored(folder: str | Path) -> Config:
-    """The config that ``ganlib train`` noted of the run in ``folder``."""
+    """The config that ``ganlib train`` saved in a run's folder."""
     about = config_of(Path(folder))
     if about.get("config") is None:
-        raise ValueError(f"The run in '{folder}' was begun by a program: resume it there, with Run(..., resume=True).")
+        raise ValueError(f"The run in '{folder}' was started by a program: resume it there by Run(..., resume=True).")
     try:
         return change(Config(), dict(about["config"]))
     except (ValueError, TypeError) as error:
@@ -123,7 +123,7 @@ def stored(folder: str | Path) -> Config:
 
 
 def _finish(gan: GAN, history: History, folder: Path) -> None:
-    """Tell how a run ended; leave pictures, unless it is to be resumed."""
+    """Report how a run ended; write its pictures, unless it is to be resumed."""
     log.info(str(history))
     if (history.stopped or "").startswith("interrupted"):
         log.info(f"To resume:  ganlib train --resume-path {shlex.quote(str(folder))}")
@@ -137,13 +137,13 @@ def _finish(gan: GAN, history: History, folder: Path) -> None:
 
 
 class Board:
-    """A watcher for ``fit`` that writes for TensorBoard; an earlier part of the run is written again."""
+    """A TensorBoard watcher for ``fit``; a resumed run is written from its beginning."""
 
     def __init__(self, folder: Path):
         self.folder, self.writer, self.written = folder, None, (0, 0, 0)
 
     def __call__(self, history: History) -> None:
-        """Write what is new; close the files when the run has ended."""
+        """Write what is new; close the files at the end of the run."""
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -165,13 +165,13 @@ class Board:
 
 
 def place() -> tuple[int, int]:
-    """The rank of this process and how many there are: (0, 1) unless torchrun started it."""
+    """The rank of this process and their number; (0, 1) without torchrun."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextlib.contextmanager
 def joined(gan: GAN, step: Callable, device: torch.device) -> Iterator[Callable]:
-    """``step`` for all processes together, on CUDA on a card each: the optimisers of ``gan`` average from now on."""
+    """``step`` shared by all processes; the optimisers of ``gan`` average from now on."""
     (rank, n), cuda, both = place(), device.type == "cuda", (gan.generator, gan.discriminator)
     gan.device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device.type
     gan.sample_z = lambda count: GAN.sample_z(gan, count * n)[rank * count : (rank + 1) * count]
@@ -189,7 +189,7 @@ def joined(gan: GAN, step: Callable, device: torch.device) -> Iterator[Callable]
 
 
 def follow(gan: GAN, step: Callable, images, device: torch.device, **how) -> None:
-    """What the processes other than rank 0 do: ``fit`` until that stops."""
+    """The loop of the processes other than rank 0: ``fit`` until rank 0 stops."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; rank 0 decides
     # In a thread of its own, fit does not listen to Ctrl-C either.
     with joined(gan, step, device) as shared, ThreadPoolExecutor(1) as pool:
@@ -197,11 +197,11 @@ def follow(gan: GAN, step: Callable, images, device: torch.device, **how) -> Non
 
 
 class _Shared(functools.partial):
-    """A step on this process's share of every batch; its losses are the mean. As a partial it has the step's name."""
+    """A step on this process's share of every batch; as a partial it keeps its name."""
 
     def __call__(self, gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
         if not _word_of_first(gan, 1):
-            raise KeyboardInterrupt  # which ends fit
+            raise KeyboardInterrupt  # ends fit
         rank, n = place()
         losses = super().__call__(gan, (batch.tensor_split(n)[rank] for batch in batches))
         values = torch.stack([value.detach().float() for value in losses.values()])
@@ -210,7 +210,7 @@ class _Shared(functools.partial):
 
 
 def _word_of_first(gan: GAN, word: int) -> int:
-    """The number with which rank 0 calls this."""
+    """The number that rank 0 passes, in every process."""
     told = torch.tensor(word, device=next(gan.generator.parameters()).device)
     dist.broadcast(told, 0)
     return int(told)
@@ -218,7 +218,7 @@ def _word_of_first(gan: GAN, word: int) -> int:
 
 @torch.no_grad()
 def _average(tensors: list[Tensor | None]) -> None:
-    """Bring each tensor of floats to its mean over the processes, in place: all in one message."""
+    """Average float tensors over the processes in place, in one message."""
     if tensors := [tensor for tensor in tensors if tensor is not None and tensor.is_floating_point()]:
         flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
         dist.all_reduce(flat)

@@ -1,4 +1,4 @@
-"""Pictures: grids, curves, films, diagrams of networks, games in the plane, and controls."""
+"""Pictures: grids, curves, films, network diagrams, games in the plane, controls."""
 
 from ganlib.viz.film import animation, frames_of, save_gif
 from ganlib.viz.images import (

@@ -1,4 +1,4 @@
-"""Films of a run that move: in JupyterLab, in nbconvert's HTML, on GitHub, and as GIF files."""
+"""Films of a run, for JupyterLab, nbconvert's HTML, GitHub, and as GIF files."""
 
 import io
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from ganlib.viz.images import grid, spread_snapshots, write_file
 
 
 def animation(frames: Sequence, fps: float = 8, hold_last: float = 1.5, *, max_bytes=400_000, **layout) -> "Animation":
-    """A film to end a notebook's cell with; its frames and ``layout`` (cols, pad, scale) are those of ``grid``.
+    """A film to end a cell with; frames and ``layout`` (cols, pad, …) as in ``grid``.
 
-    ``fps`` is at most 50, as browsers slow faster films down. The last frame stays ``hold_last`` seconds longer before
-    the film starts again. It takes at most ``max_bytes`` in a notebook, where every byte counts 4/3.
+    ``fps`` is at most 50, as browsers slow faster films down. The last frame is held ``hold_last`` seconds longer
+    before the film restarts. It takes at most ``max_bytes`` in a notebook, where every byte counts as 4/3.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps is {fps}, but must be above 0 and at most 50.")
@@ -27,7 +27,7 @@ def animation(frames: Sequence, fps: float = 8, hold_last: float = 1.5, *, max_b
         raise ValueError("There are no frames to animate; take a snapshot at least once during the run.")
     if len(sizes := {str(list(picture.shape)) for picture in pictures}) > 1:
         raise ValueError(f"The frames of an animation must be of one size, but are {' and '.join(sorted(sizes))}.")
-    # GIF counts hundredths of a second: round when a frame ends, not how long it lasts, so no error adds up.
+    # GIF counts hundredths of a second: rounding the end of a frame, not its duration, adds up no errors.
     ends = [10 * round(100 * k / fps) for k in range(len(pictures) + 1)]
     ends[-1] += 10 * round(100 * hold_last)
     return Animation(pictures, np.diff(ends).tolist(), max_bytes)
@@ -39,9 +39,9 @@ def save_gif(frames: Sequence, path: str | Path, fps: float = 8, hold_last: floa
 
 
 def frames_of(history, at_most: int = 60) -> list[Tensor]:
-    """The snapshots of a run (what ``fit`` returned) as frames, uint8 ``[N, C, H, W]``, oldest first.
+    """The snapshots of a run (from ``fit``) as frames, uint8 ``[N, C, H, W]``.
 
-    Of more than ``at_most`` so many are taken, spread evenly over the run, the first and the last among them.
+    If there are more than ``at_most``, this many are taken, evenly spread, including the first and the last.
     """
     return [images for _, images in spread_snapshots(history, at_most)]
 
@@ -49,9 +49,9 @@ def frames_of(history, at_most: int = 60) -> list[Tensor]:
 class Animation:
     """A film: ``pictures``, uint8 ``[H, W, C]``, and ``durations`` in milliseconds.
 
-    In a notebook it is an animated PNG, since nbconvert drops ``image/gif``; a printed page shows the last frame. To
-    stay within a given size it is written in 128 colours shared by all frames, else in 64 or 32 (grey: 32 or 16), else
-    with every second frame only, and so on; identical neighbours are merged.
+    In a notebook it is an animated PNG, since nbconvert drops ``image/gif``; in print it shows the last frame. To fit
+    a given size it is written in 128 colours shared by all frames, else in 64 or 32 (grey: 32 or 16), else with
+    only every second frame, and so on; identical neighbours are merged.
     """
 
     def __init__(self, pictures: list[np.ndarray], durations: list[int], max_bytes: int):
@@ -75,20 +75,20 @@ class Animation:
 
 
 def _encoded(pictures: list[np.ndarray], durations: list[int], kind: str, max_bytes: int) -> bytes:
-    """A ``.gif`` or animated ``.png`` of at most ``max_bytes``, or of a single frame."""
+    """A ``.gif`` or animated ``.png`` of at most ``max_bytes``, or with one frame."""
     for colors in (128, 32, 16) if pictures[0].shape[2] == 1 else (128, 64, 32):
         film = _in_colors(pictures, durations, kind, colors)
         if len(film) <= max_bytes or (colors < 64 and len(pictures) == 1):
             return film
         if len(film) > 2 * max_bytes and len(pictures) > 1:
-            break  # fewer colours save a third, not a half
-    keep = range((len(pictures) - 1) % 2, len(pictures), 2)  # the last frame stays
+            break  # fewer colours save a third at most
+    keep = range((len(pictures) - 1) % 2, len(pictures), 2)  # keeps the last frame
     longer = [sum(durations[max(0, k - 1) : k + 1]) for k in keep]
     return _encoded([pictures[k] for k in keep], longer, kind, max_bytes)
 
 
 def _in_colors(pictures: list[np.ndarray], durations: list[int], kind: str, colors: int) -> bytes:
-    """The film in so many colours, the same for all frames."""
+    """The film in a number of colours, the same for all frames."""
     # No dither: it flickers and takes more bytes.
     if pictures[0].shape[2] == 3:
         shared = Image.fromarray(np.concatenate(pictures[:: 1 + (len(pictures) - 1) // 16])).quantize(colors)
@@ -103,8 +103,8 @@ def _in_colors(pictures: list[np.ndarray], durations: list[int], kind: str, colo
     if kind == ".gif":
         settings |= {"extension": kind, "plugin": "pillow", "mode": "P", "palette": palette}
         return iio.imwrite("<bytes>", np.stack(frames), **settings)
-    # Not by imageio: it takes no palette for PNG, and in true colour a film is twice as large.
-    if len(frames) > 1:  # the last frame comes first too: the still, which is no part of the film
+    # Not by imageio: it has no palettes for PNG, and a film in true colour is twice as large.
+    if len(frames) > 1:  # the last frame also comes first, as the still image, which is not part of the film
         settings |= {"append_images": frames, "default_image": True}
     frames[-1].save(buffer, "PNG", **settings)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """Pictures of a run: grids of images, loss curves, and samples over time.
 
 Images are uint8 or float in [-1, 1], tensor or array, ``[N, C, H, W]`` with C = 1 (grey) or 3 (colour). No figure is
-registered with pyplot: a notebook shows it once, where a cell ends with it, and none is left open.
+registered with pyplot: a notebook shows it once, at the end of a cell, and none is left open.
 """
 
 import base64
@@ -21,16 +21,16 @@ D_COLOR, G_COLOR = "#0072B2", "#D55E00"
 REAL_COLOR, FAKE_COLOR = "#009E73", "#CC79A7"
 OTHER_COLORS = ("#56B4E9", "#E69F00", "#000000")
 
-DPI = 100  # of every figure: one pixel of an image is one pixel of the page
-PHOTOGRAPH = 50_000  # bytes; a figure in colour whose PNG is larger is tried as a JPEG
+DPI = 100  # of every figure: one image pixel is one pixel on the page
+PHOTOGRAPH = 50_000  # bytes; a colour figure with a larger PNG is tried as a JPEG
 
 
 def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.ndarray:
     """The images side by side on white: uint8 ``[H, W, C]``.
 
     ``images`` are uint8 or float in [-1, 1], ``[N, C, h, w]``, C = 1 or 3, or a finished picture ``[H, W, C]``. A row
-    has ``cols`` (None: as many as there are rows, or nearly so), around each are ``pad`` white pixels, and in the end
-    every pixel becomes ``scale`` × ``scale`` pixels.
+    has ``cols`` images (None: about as many as rows), each has ``pad`` white pixels around it, and finally every pixel
+    becomes ``scale`` × ``scale`` pixels.
     """
     if np.shape(images)[2:] in ((1,), (3,)):  # a finished picture
         images, cols, pad = np.asarray(images).transpose(2, 0, 1)[None], 1, 0
@@ -66,17 +66,17 @@ def show(images, title: str | None = None, cols: int | None = None, pad: int = 2
 
 
 def save_png(images, path: str | Path, cols: int | None = None, pad: int = 2, scale: int = 1) -> Path:
-    """Write the ``grid`` of images as a PNG, making missing folders and replacing an older file; return its path."""
+    """Write the ``grid`` of images as a PNG, replacing an older one; return its path."""
     sheet, buffer = grid(images, cols, pad, scale), io.BytesIO()
     Image.fromarray(sheet[:, :, 0] if sheet.shape[2] == 1 else sheet).save(buffer, "PNG", optimize=True)
     return write_file(path, buffer.getvalue())
 
 
 def strip(history, n: int = 8, columns: int = 8):
-    """Samples over time, a Figure: a row for each of the first ``n`` z, a column for each snapshot.
+    """A Figure of samples over time: a row for each of ``n`` z, a column per snapshot.
 
-    ``history`` is what ``fit`` returned, or a list of ``(step, images [N, C, H, W])``; of its snapshots ``columns`` are
-    taken, spread evenly, and named by epoch where ``steps_per_epoch`` is known and all fall on one, else by step.
+    ``history`` is what ``fit`` returned, or a list of ``(step, images [N, C, H, W])``; ``columns`` of its snapshots are
+    taken, evenly spread, and named by epoch if ``steps_per_epoch`` is known and all are at whole epochs, else by step.
     """
     if n < 1:
         raise ValueError(f"n is {n}, but a strip has at least 1 row.")
@@ -88,7 +88,7 @@ def strip(history, n: int = 8, columns: int = 8):
     batches = [as_uint8(images)[:n].numpy() for _, images in chosen]
     cells = np.stack(batches, axis=1).reshape(-1, *batches[0].shape[1:])  # [rows * columns, C, H, W]
     width, pad = cells.shape[-1], 2
-    scale = math.ceil(6.5 * max(map(len, names)) / width)  # columns wide enough for their names
+    scale = math.ceil(6.5 * max(map(len, names)) / width)  # columns wide enough for their titles
     sheet = grid(cells, len(chosen), pad, scale)
     figure, tall = _page(sheet, head=20)
     for k, name in enumerate(names):
@@ -98,9 +98,9 @@ def strip(history, n: int = 8, columns: int = 8):
 
 
 def curves(history, equilibrium: dict[str, float] | None = None, score: str | None = None):
-    """The losses of each step and, under them, a score if one was measured: a Figure.
+    """A Figure of the losses at each step and, below them, a score if there is one.
 
-    Each loss is drawn twice: as it was (faint), and as its mean over a fiftieth of the run around each step. A dashed
+    Each loss is drawn twice: raw (faint), and as its mean over a fiftieth of the run around each step. A dashed
     line is its value at the ``equilibrium``: in the non-saturating game, where D = 1/2 there, d_loss = 2 log 2 = 1.386
     and g_loss = log 2 = 0.693 (Goodfellow et al., arXiv:1406.2661, section 4.1). ``score=None`` takes the first one.
     """
@@ -128,7 +128,7 @@ def curves(history, equilibrium: dict[str, float] | None = None, score: str | No
 
 
 def panels(n: int):
-    """A Figure with ``n`` empty panels below each other; and the panels."""
+    """A Figure with ``n`` empty panels below each other, and the panels."""
     figure = blank(720, 140 + 160 * n, few_colours=True, layout="constrained")
     axes = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
     for panel in axes:
@@ -151,14 +151,14 @@ def _plot_losses(axes, losses: dict[str, np.ndarray], equilibrium: dict[str, flo
         finite = raw[np.isfinite(raw)]
         seen.extend([*mean, *(np.percentile(finite, [0.5, 99.5]) if len(finite) else [])])
     low, high = np.nanmin(seen, initial=np.inf), np.nanmax(seen, initial=-np.inf)
-    if low < high:  # a lone spike of a raw line may leave the panel; the mean never does
+    if low < high:  # a single spike of a raw line may leave the panel; the mean never does
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_ylabel("loss")
     axes.legend(fontsize=8, ncols=2, frameon=False)
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the finite values among the ``width`` around each; else NaN."""
+    """The mean of the finite values among ``width`` around each; NaN if there is none."""
     known, window = np.isfinite(values), np.ones(min(width, len(values)))
     count = np.convolve(known, window, "same")
     total = np.convolve(np.where(known, values, 0.0), window, "same")
@@ -176,7 +176,7 @@ def write_file(path: str | Path, content: bytes) -> Path:
 
 
 def spread_snapshots(history, at_most: int) -> list:
-    """At most so many snapshots ``(step, images)``, evenly spread, with the last."""
+    """At most ``at_most`` snapshots ``(step, images)``, evenly spread, with the last."""
     snapshots = list(getattr(history, "snapshots", history))
     if not snapshots:
         raise ValueError("The history holds no snapshots; let the run take at least one.")
@@ -188,10 +188,10 @@ def spread_snapshots(history, at_most: int) -> list:
 
 def blank(width: float, height: float, few_colours: bool = False, **options):
     """A Figure of ``width`` × ``height`` pixels that displays itself, without pyplot."""
-    from matplotlib.figure import Figure  # late: a training run without pictures need not wait for it
+    from matplotlib.figure import Figure  # late: training without pictures need not wait for it
 
     figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white", **options)
-    # IPython asks for this first; its own way for figures crops the page, and needs pyplot.
+    # IPython calls this first; its default for figures crops the page and needs pyplot.
     figure._ipython_display_ = functools.partial(_display, figure, few_colours)
     return figure
 
@@ -200,13 +200,13 @@ def _display(figure, few_colours: bool) -> None:
     from IPython.display import display
 
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI, bbox_inches=figure.bbox_inches)  # None would crop, too
+    figure.savefig(png, format="png", dpi=DPI, bbox_inches=figure.bbox_inches)  # None would also crop
     kind, content = _compressed(png, few_colours)
     display({kind: base64.b64encode(content).decode(), "text/plain": repr(figure)}, raw=True)
 
 
 def _compressed(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
-    """Type and bytes of the same picture, smaller: a notebook keeps every figure."""
+    """Type and bytes of the picture, made smaller: a notebook stores every figure."""
     image = Image.open(png).convert("RGB")  # matplotlib always writes RGBA
     if not np.ptp(np.asarray(image), axis=2).any():  # all pixels are grey
         image = image.convert("L")
@@ -215,7 +215,7 @@ def _compressed(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     if image.mode == "RGB" and buffer.tell() > PHOTOGRAPH:
-        photograph = io.BytesIO()  # at a quality that the eye cannot tell from the original
+        photograph = io.BytesIO()  # at a quality that looks the same as the original
         image.save(photograph, "JPEG", quality=82, subsampling=0)  # optimised, Pillow fails on noise
         if photograph.tell() < buffer.tell():
             return "image/jpeg", photograph.getvalue()
@@ -223,7 +223,7 @@ def _compressed(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
 
 
 def _page(sheet: np.ndarray, head: int, width: int | None = None):
-    """A Figure with ``sheet`` under ``head`` free rows, and its height in pixels."""
+    """A Figure with ``sheet`` below ``head`` empty rows, and its height in pixels."""
     width, tall = width or sheet.shape[1], sheet.shape[0] + head
     figure = blank(width, tall)
     axes = figure.add_axes((0, 0, sheet.shape[1] / width, sheet.shape[0] / tall))

@@ -1,4 +1,4 @@
-"""A network as a figure: a box for each map, with its sizes."""
+"""A network as a figure: one box for each map, with its size."""
 
 import math
 
@@ -8,15 +8,15 @@ from ganlib.models import count_parameters, outputs
 from ganlib.viz.images import D_COLOR, G_COLOR, blank
 
 TALL, THICK = 1.6, 1.1  # of a box of 64 × 64 pixels, and of 512 maps
-GAP, DEPTH = 0.9, 0.35  # between boxes; how far one goes back, of its height
+GAP, DEPTH = 0.9, 0.35  # between boxes; the depth of a box, relative to its height
 
 
 def network(model: nn.Module, input_shape: tuple[int, ...], title: str = ""):
-    """The maps of a model as boxes, from its input, ``(100,)`` or ``(3, 64, 64)``, to its output: a Figure.
+    """A Figure of a model's maps as boxes, from its input, such as ``(100,)``, on.
 
-    A box is as high and deep as its map has rows, and as thick as it has channels (both as square roots, or the small
-    ones would be points). Over it stands its size, under it the layer that made it, with how many weights that and
-    the normalisation behind it have.
+    A box is as high and deep as its map has rows, and as thick as it has channels (both as square roots, or small ones
+    would be points). Above it is its size, below it the layer that made it, with the number of weights in that layer
+    and the normalisation after it.
     """
     boxes = [["input", tuple(input_shape), 0]]
     for layer, shape in outputs(model, input_shape):
@@ -46,7 +46,7 @@ def network(model: nn.Module, input_shape: tuple[int, ...], title: str = ""):
 
 
 def _box(axes, left: float, height: float, thick: float, color: str) -> tuple[float, float]:
-    """Draw a box whose front is centred on y = 0; how far right and up it goes."""
+    """Draw a box with its front centred on y = 0; return its right and upper ends."""
     low, high, right, back = -height / 2, height / 2, left + thick, DEPTH * height
     faces = {
         0.75: [(left, low), (right, low), (right, high), (left, high)],

@@ -1,4 +1,4 @@
-"""GANs whose images are points in the plane: one picture that shows all of the game at once."""
+"""GANs whose images are points in the plane: the whole game in one picture."""
 
 from collections.abc import Callable
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from ganlib._runtime.device import eval_mode
 from ganlib.viz.images import FAKE_COLOR, REAL_COLOR, blank
 
-CELLS, LEVELS = 80, 10  # the discriminator is asked at so many places along each side, and drawn in so many bands
-LONGEST_ARROW = 0.3  # of half the picture's width
+CELLS, LEVELS = 80, 10  # places along each side where the discriminator is evaluated, and bands in which it is drawn
+LONGEST_ARROW = 0.3  # relative to half the picture's width
 
 
 def pushes(fake: Tensor, discriminator: nn.Module, g_loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """Where the generator's loss wants each fake [n, 2] to go, [n, 2].
+    """The push of the generator's loss on each fake [n, 2]: [n, 2].
 
-    Minus its gradient there, in nats per unit of length; ``g_loss`` is a mean over the logits [n], which is undone: a
-    push does not depend on how many fakes there are. Raises a ValueError for points or logits of another shape.
+    It is minus the gradient, in nats per unit of length. ``g_loss`` is a mean over the logits [n], which is undone:
+    a push does not depend on the number of fakes. Raises a ValueError for points or logits of another shape.
     """
     at = _points("fake", fake).clone().requires_grad_(True)
     with torch.enable_grad():
@@ -35,8 +35,8 @@ def picture(
 ) -> np.ndarray:
     """The whole game in one picture: uint8 ``[size, size, 3]``.
 
-    It shows x and y from ``-extent`` to ``extent``. The ground takes the colour of whom the discriminator, [n, 2] ->
-    logits [n], expects there, reals or fakes; the line is D = 1/2. Arrows show which way ``g_loss`` pushes the first
+    It shows x and y from ``-extent`` to ``extent``. The background shows what the discriminator, [n, 2] -> logits [n],
+    expects there, reals or fakes, by colour; the line is D = 1/2. Arrows show how ``g_loss`` pushes the first
     ``arrows`` fakes; their length is ``|push| / (1 + |push|)`` of the longest: half of it at 1 nat per unit of length.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, as in viz.images
@@ -75,7 +75,7 @@ def picture(
 
 
 def _points(name: str, points: Tensor) -> Tensor:
-    """``points`` detached, or a sentence about what is wrong with them."""
+    """``points``, detached; a ValueError says what is wrong with them."""
     points = torch.as_tensor(points).detach()
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
         raise ValueError(f"{name} has shape {list(points.shape)}, but must be points of the plane: [n, 2], n >= 1.")

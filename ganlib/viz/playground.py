@@ -1,4 +1,4 @@
-"""The game with controls: a live figure for JupyterLab, Colab and every other notebook that shows ipywidgets."""
+"""The game with controls: a live figure for notebooks that show ipywidgets."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ def playground(make_gan: Callable, step: Callable, targets: Mapping, *, batch_si
     """A game in the plane with its controls: an ``ipywidgets.HBox``.
 
     ``make_gan(seed)`` builds the players, a ``GAN`` of points [B, 2]. ``step(gan, batches, g_loss_of=..., n_d=...)`` is
-    one generator update with this loss of the logits [B], after so many updates of the discriminator. ``targets`` are
+    one generator update with this loss of the logits [B], after ``n_d`` updates of the discriminator. ``targets`` are
     named samplers, ``sampler(n, rng)`` -> points [n, 2]. The rates, ``n_d`` and the loss may change while it runs, with
-    ``steps_a_frame`` steps between two pictures; another target, or "start over", builds the players anew.
+    ``steps_a_frame`` steps between two pictures; a new target, or "start over", builds new players.
     """
     return _Playground(make_gan, step, targets, batch_size, steps_a_frame, seed).box
 
@@ -40,13 +40,13 @@ class _Playground:
         wide = {"style": {"description_width": "130px"}, "layout": w.Layout(width="400px")}
         self.target = w.Dropdown(description="target", options=list(targets), **wide)
         self.loss = w.Dropdown(description="generator's loss", options=list(G_LOSSES), **wide)
-        players = make_gan(seed)  # they come with learning rates of their own: the sliders start there
+        players = make_gan(seed)  # the sliders start at the players' learning rates
         self.rates = [
             w.FloatLogSlider(opt.param_groups[0]["lr"], description=f"{name}'s learning rate", min=-5, max=-1, **wide)
             for name, opt in (("G", players.g_opt), ("D", players.d_opt))
         ]
         self.n_d = w.IntSlider(1, description="D updates per G's", min=1, max=10, **wide)
-        self.play = w.Play(min=0, max=1_000_000, interval=50, show_repeat=False)  # a clock that lives in the browser
+        self.play = w.Play(min=0, max=1_000_000, interval=50, show_repeat=False)  # a clock that runs in the browser
         again = w.Button(description="start over")
         self.view, self.note = w.Image(format="png", width=450, height=450), w.HTML()
 
@@ -81,7 +81,7 @@ class _Playground:
         game = self.real, fake, self.gan.discriminator, G_LOSSES[self.loss.value]
         try:
             frame = picture(*game, extent=1.5 * self.real.abs().max().item(), size=450)
-        except ValueError as error:  # a learning rate too far: say so, and wait for "start over"
+        except ValueError as error:  # learning rate too high: say so, and wait for "start over"
             setattr(self.play, "playing" if self.play.has_trait("playing") else "_playing", False)  # ipywidgets 8, 7
             self.note.value = f"{error}"
             return
