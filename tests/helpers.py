@@ -18,7 +18,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NOT_OURS = {".git", ".venv", "venv", "runs", "build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
+NOT_OURS = {".git", ".venv", "venv", "build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache"}
 
 
 def load_script(name, folder="scripts"):
@@ -36,7 +36,8 @@ def project_files(root=ROOT):
         listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
         files = [root / name for name in listed if name]
     except (OSError, subprocess.CalledProcessError):
-        files = [path for path in root.rglob("*") if not NOT_OURS & set(path.relative_to(root).parts)]
+        files = [path for path in root.rglob("*") if not NOT_OURS & {*path.relative_to(root).parts}]
+        files = [path for path in files if path.relative_to(root).parts[0] != "runs"]  # not ganlib/runs
     return [path for path in files if path.is_file()]
 
 

@@ -38,13 +38,14 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     pixels = getattr(images, "pixels", images)
     told = {name: getattr(images, name, None) for name in ("name", "split", "source", "flip")}
     versions = {module.__name__: str(module.__version__) for module in (torch, np, safetensors)}
+    versions |= {"python": platform.python_version(), "ganlib": metadata.version("ganlib"), "git": _git_revision()}
     machine = {"processor": runtime.processor(), "threads": torch.get_num_threads()}
     return {
         "arguments": _plain(arguments),
         "players": players,
         "step": name_of(step),
         "images": told | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
-        "ran_on": versions | {"python": platform.python_version(), "ganlib": metadata.version("ganlib"), "git": _git_revision()} | machine,
+        "ran_on": versions | machine,
     }
 
 

@@ -63,7 +63,7 @@ def train(*, preset: str | None = None, **given) -> History | None:
         try:
             importlib.import_module("torch.utils.tensorboard")  # before anything is started
         except ImportError as error:
-            raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard, or leave it out.") from error
+            raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard.") from error
     images = build.load_images(config)
     log.info(str(images))
     fitted = build.fitted(config, images)
