@@ -269,7 +269,6 @@ BUILDERS = {
     "pooled": (pooled_generator, pooled_discriminator),
 }
 Generator.builders, Discriminator.builders = ({kind: pair[k] for kind, pair in BUILDERS.items()} for k in (0, 1))
-build_generator, build_discriminator = Generator.build, Discriminator.build
 
 
 def initialise(model: nn.Module, seed: int) -> nn.Module:

@@ -245,3 +245,10 @@ def test_foreign_weights_are_read_and_what_is_none_gets_a_sentence(tmp_path):
     path.write_text("<html>quota exceeded</html>")
     with pytest.raises(ValueError, match="a.pth' was refused.*damaged"):
         checkpoint.read_foreign(path)
+
+
+def test_an_optimiser_that_keeps_more_than_numbers_is_refused():
+    gan = players()
+    gan.g_opt.state[gan.generator[0].weight]["trace"] = {"a": 1}
+    with pytest.raises(TypeError, match="g_opt keeps a dict in 'trace'.*Adam"):
+        checkpoint.capture(gan)

@@ -398,3 +398,10 @@ def test_a_damaged_snapshot_gets_a_sentence(tmp_path):
             folder.read_snapshot(path)
     with pytest.raises(ValueError, match="none.png' is damaged"):
         folder.read_snapshot(tmp_path / "none.png")
+
+
+def test_pictures_that_lay_there_before_a_run_stay(images, tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "step-000077.png").write_bytes(b"mine")
+    go(images, tmp_path, resume=False, steps=1)
+    assert (tmp_path / "samples" / "step-000077.png").read_bytes() == b"mine"

@@ -36,7 +36,7 @@ def other(tmp_path_factory):
 
 
 def test_info_tells_what_the_run_is(run, capsys, monkeypatch):
-    monkeypatch.setattr(models, "build_generator", None)  # nothing is built to be counted
+    monkeypatch.setattr(models.Generator, "build", None)  # nothing is built to be counted
     monkeypatch.setattr(GAN, "__init__", None)
     found = tyro.cli(info, args=[str(run)])
     told = capsys.readouterr().out.splitlines()

@@ -164,6 +164,12 @@ def capture(gan: GAN) -> tuple[dict[str, Tensor], dict]:
     for name in OPTIMISERS:
         optimiser = getattr(gan, name)
         state, groups = optimiser.state_dict().values()
+        for key, v in ((key, v) for kept in state.values() for key, v in kept.items()):
+            if not isinstance(v, Tensor | bool | int | float):
+                raise TypeError(
+                    f"{name} keeps a {type(v).__name__} in '{key}', which no checkpoint can hold; use an optimiser "
+                    "whose state is tensors and numbers, such as Adam."
+                )
         tensors |= {
             f"{name}/{k}/{key}": _copy(torch.as_tensor(v)) for k, kept in state.items() for key, v in kept.items()
         }

@@ -167,7 +167,7 @@ class Run:
                 durable.clean(path)
             done = self.history.first_step + self.history.steps
             for step, path in snapshots_in(self.folder):
-                if step > done or not self.history.steps:
+                if (self.folder / "config.json").exists() and (step > done or not self.history.steps):
                     path.unlink()
             for step in checkpoint.steps_in(self.folder):
                 if step > done:  # damaged: its name is needed again, but its owner may want to look
