@@ -9,7 +9,7 @@ from torch import nn
 from ganlib._runtime.randomness import rng
 from ganlib.data import toys
 from ganlib.losses import minimax_g_loss, non_saturating_g_loss
-from ganlib.viz.images import FAKE_COLOR, REAL_COLOR
+from ganlib.viz.palette import D_COLOR, FAKE_COLOR, G_COLOR, REAL_COLOR
 from ganlib.viz.plane import picture, pushes
 
 REAL, FAKE = toys.ring(40, rng(0)), 0.1 * torch.randn(40, 2, generator=rng(1))
@@ -48,27 +48,28 @@ def test_nothing_of_the_discriminator_changes_and_it_may_be_frozen():
 def test_the_picture_has_the_points_the_ground_and_the_line():
     frame = picture(REAL, FAKE, tilted(2.0), non_saturating_g_loss, size=200, arrows=0)
     assert frame.shape == (200, 200, 3) and frame.dtype == np.uint8
-    for color, least in ((REAL_COLOR, 30), (FAKE_COLOR, 10)):  # so many pixels have about this colour
-        assert (np.abs(frame - rgb(color)).max(axis=2) <= 12).sum() > least
+    large = picture(REAL, FAKE, tilted(2.0), non_saturating_g_loss, size=400, arrows=0)
+    for color in (REAL_COLOR, FAKE_COLOR):  # so many pixels have about this colour
+        assert (np.abs(large - rgb(color)).max(axis=2) <= 12).sum() > 100
     left, right = frame[150, 5].astype(int), frame[150, 195].astype(int)
-    assert left[0] - left[1] > 20 and right[1] - right[0] > 20  # D says fake: pinkish; real: greenish
-    dark = frame.max(axis=2) < 130
-    assert np.flatnonzero(dark.any(axis=0)).tolist() in ([99], [100], [99, 100])  # x = 0, where D = 1/2
+    assert left[2] - left[0] > 20 and right[0] - right[2] > 40  # D says fake: lilac; real: pale gold
+    line = np.abs(frame - rgb(D_COLOR)).max(axis=2) < 60
+    assert np.flatnonzero(line.sum(axis=0) > 100).tolist() in ([99], [100], [99, 100])  # x = 0, where D = 1/2
 
 
 def test_up_is_up_and_a_title_stands_at_the_top():
     game = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, -2.0]]), tilted(b=2.0), non_saturating_g_loss
     frame, titled = (picture(*game, size=200, arrows=0, title=title) for title in ("", "step 3"))
     assert np.abs(frame[33, 100] - rgb(REAL_COLOR)).max() <= 30  # y = 2 of ±3: a sixth from the top
-    assert frame[5, 5, 1] > frame[5, 5, 0] and frame[195, 5, 0] > frame[195, 5, 1]
+    assert frame[5, 5, 0] > frame[5, 5, 2] and frame[195, 5, 2] > frame[195, 5, 0]  # D expects reals above
     assert (titled != frame)[:25].any() and np.array_equal(titled[25:], frame[25:])
 
 
 def test_arrows_point_where_the_fakes_are_pushed_and_die_with_the_saturating_loss():
     def ink(g_loss, side):
         frame = picture(torch.tensor([[2.0, 0.0]]), torch.tensor([[-2.0, 0.0]]), tilted(10.0), g_loss, size=300)
-        dark = (frame.max(axis=2) < 90)[:, :140]  # x = -2, where the logit is -20, is pixel 50
-        return dark[:, 54:].sum() if side == "right" else dark[:, :42].sum()
+        arrow = (np.abs(frame - rgb(G_COLOR)).max(axis=2) < 40)[:, :140]  # x = -2, where the logit is -20, is pixel 50
+        return arrow[:, 54:].sum() if side == "right" else arrow[:, :42].sum()
 
     assert ink(non_saturating_g_loss, "right") > 20 and ink(non_saturating_g_loss, "left") == 0
     assert ink(minimax_g_loss, "right") == 0

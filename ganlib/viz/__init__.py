@@ -1,19 +1,17 @@
 """Pictures: grids, curves, films, network diagrams, games in the plane, controls."""
 
 from ganlib.viz.film import animation, frames_of, save_gif
-from ganlib.viz.images import (
+from ganlib.viz.images import curves, grid, panels, save_png, show, strip
+from ganlib.viz.network import network
+from ganlib.viz.palette import (
     D_COLOR,
     FAKE_COLOR,
+    FAKE_GROUND,
     G_COLOR,
     OTHER_COLORS,
     REAL_COLOR,
-    curves,
-    grid,
-    panels,
-    save_png,
-    show,
-    strip,
+    REAL_GROUND,
+    points,
 )
-from ganlib.viz.network import network
 from ganlib.viz.plane import picture, pushes
 from ganlib.viz.playground import playground

@@ -15,11 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ganlib.data.images import as_uint8
-
-# One colour for each player and kind of point in every figure: from Okabe and Ito's colour-blind-safe set.
-D_COLOR, G_COLOR = "#0072B2", "#D55E00"
-REAL_COLOR, FAKE_COLOR = "#009E73", "#CC79A7"
-OTHER_COLORS = ("#56B4E9", "#E69F00", "#000000")
+from ganlib.viz.palette import D_COLOR, G_COLOR, OTHER_COLORS
 
 DPI = 100  # of every figure: one image pixel is one pixel on the page
 PHOTOGRAPH = 50_000  # bytes; a colour figure with a larger PNG is tried as a JPEG

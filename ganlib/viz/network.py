@@ -5,7 +5,8 @@ import math
 from torch import nn
 
 from ganlib.models import count_parameters, outputs
-from ganlib.viz.images import D_COLOR, G_COLOR, blank
+from ganlib.viz.images import blank
+from ganlib.viz.palette import D_COLOR, G_COLOR
 
 TALL, THICK = 1.6, 1.1  # of a box of 64 × 64 pixels, and of 512 maps
 GAP, DEPTH = 0.9, 0.35  # between boxes; the depth of a box, relative to its height

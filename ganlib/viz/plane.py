@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ganlib._runtime.device import eval_mode
-from ganlib.viz.images import FAKE_COLOR, REAL_COLOR, blank
+from ganlib.viz.images import blank
+from ganlib.viz.palette import D_COLOR, FAKE_GROUND, G_COLOR, REAL_GROUND
+from ganlib.viz.palette import points as draw_points
 
 CELLS, LEVELS = 80, 10  # places along each side where the discriminator is evaluated, and bands in which it is drawn
 LONGEST_ARROW = 0.3  # relative to half the picture's width
@@ -57,16 +59,15 @@ def picture(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-extent, extent), ylim=(-extent, extent))
     axes.set_axis_off()
-    tints = LinearSegmentedColormap.from_list("tints", ["#EDC6DD", "white", "#A5DBCA"])  # of FAKE_ and REAL_COLOR
+    tints = LinearSegmentedColormap.from_list("tints", [FAKE_GROUND, REAL_GROUND])
     axes.contourf(line, line, surface, np.linspace(0, 1, LEVELS + 1), cmap=tints)
     if surface.min() < 0.5 < surface.max():
-        axes.contour(line, line, surface, [0.5], colors="0.35", linewidths=0.8)
-    axes.scatter(*real.T, s=4, color=REAL_COLOR, linewidths=0)
-    axes.scatter(*fake.T, s=8, color=FAKE_COLOR, edgecolors="white", linewidths=0.3)
+        axes.contour(line, line, surface, [0.5], colors=D_COLOR, linewidths=1)
     if len(push):
         arrow = push / (1 + push.norm(dim=1, keepdim=True)) * LONGEST_ARROW * extent
-        style = {"width": 0.006, "headwidth": 3.5, "headlength": 4, "headaxislength": 3.6, "color": "0.15"}
+        style = {"width": 0.006, "headwidth": 3.5, "headlength": 4, "headaxislength": 3.6, "color": G_COLOR}
         axes.quiver(*fake[: len(push)].T, *arrow.T, angles="xy", scale_units="xy", scale=1, minlength=0, **style)
+    draw_points(axes, real, fake, size=(size / 100) ** 2)
     if title:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
         axes.text(0.02, 0.98, title, transform=axes.transAxes, fontsize=8, va="top", bbox=box)
