@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -206,6 +207,34 @@ def critic_updates(steps_done: int, n_critic=5, warm_up=False) -> int:
     if n_critic < 1:
         raise ValueError(f"n_critic={n_critic}, but a critic needs at least 1 update a step; the papers use 5.")
     return max(100, n_critic) if warm_up and (steps_done < 25 or steps_done % 500 == 0) else n_critic
+
+
+def change(gan: GAN, step: Callable, name: str, value) -> None:
+    """Change a setting between two steps: ``g_lr``, ``d_lr`` or what ``step`` takes.
+
+    What it takes is a keyword of ``functools.partial(wgan_step, n_critic=5)``, changed in place. A ValueError says what
+    may be changed if ``name`` may not.
+    """
+    taken = step.keywords if isinstance(step, functools.partial) else {}
+    if name in ("g_lr", "d_lr"):
+        for group in getattr(gan, f"{name[0]}_opt").param_groups:
+            group["lr"] = torch.full_like(group["lr"], value) if isinstance(group["lr"], Tensor) else value
+    elif name in taken:
+        taken[name] = value
+    else:
+        raise ValueError(f"'{name}' cannot be changed; what can is: {', '.join(['g_lr', 'd_lr', *taken])}.")
+
+
+def repeat(changes: Sequence[tuple], gan: GAN, step: Callable) -> Callable:
+    """A watcher for ``fit`` that makes another run's ``history.changes`` once more."""
+
+    def watch(history):
+        for at, name, value in changes:
+            if history.running and at == gan.steps_done:
+                change(gan, step, name, value)
+                history.changes.append((at, name, value))
+
+    return watch
 
 
 def _pair(gan: GAN, batches: Batches) -> tuple[Tensor, Tensor]:

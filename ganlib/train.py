@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime.kernels import faster_kernels
+from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.stage import memory_layout, set_the_stage
@@ -63,7 +64,8 @@ def fit(
         score_every: when to score, like ``snapshot_every``.
         run: a :class:`ganlib.runs.Run`, which saves everything to disk.
         precision: "auto" (bfloat16 where the hardware has it in silicon), "fp32" or "bf16".
-        watchers: called with the history after each step and at the end. Default: a progress bar; ``()`` for none.
+        watchers: called with the history after each step and at the end. Default: a progress bar and, in a notebook,
+            samples as they form; ``()`` for none.
 
     Returns:
         the history of this call, or of the whole run.
@@ -81,11 +83,26 @@ def fit(
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
     fast = runtime.autocast(device, dtype), faster_kernels(device, size)
     look = _Look(gan, history, snapshot_every, score, score_every)
-    with run.training(gan, step, images, history, asked) if run else nullcontext():
-        set_the_stage(gan, batches)
-        history.start(steps, seconds, gan.steps_done, from_the_beginning=run is not None and run.resume)
-        _loop(gan, step, batches, history, look, fast, run, [Bar()] if watchers is None else watchers)
-    return history
+    watchers = _usual_watchers(gan) if watchers is None else watchers
+
+    def train(again=False) -> History:
+        with run.training(gan, step, images, history, asked) if run else nullcontext():
+            set_the_stage(gan, batches)
+            if not again:
+                history.start(steps, seconds, gan.steps_done, from_the_beginning=run is not None and run.resume)
+            _loop(gan, step, batches, history, look, fast, run, watchers)
+        return history
+
+    history.again = lambda: train(again=True)
+    return train()
+
+
+def _usual_watchers(gan: GAN) -> Sequence[Callable[[History], None]]:
+    if not someone_there():
+        return [Bar()]
+    from ganlib.viz.panel import panel  # late: only a notebook with a reader needs pictures
+
+    return [panel(gan, controls=False)]
 
 
 def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
@@ -93,11 +110,12 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
     device = batches.device
     losses = _Losses(history, 1 if device.type == "cpu" else READ_EVERY)
     earlier = batches.epoch * batches.per_epoch + batches.index - history.batches
-    with runtime.kept_memory(), global_generators_kept(device), interrupts() as interrupted:
+    history.running, history.stopping, history.stopped = True, False, None
+    with runtime.kept_memory(), global_generators_kept(device), interrupts(history.stop):
         try:
             if gan.steps_done == 0:
                 look()
-            while not history.over(gan.steps_done) and not interrupted:
+            while not history.over(gan.steps_done) and not history.stopping:
                 begun = time.perf_counter()
                 seed_step(gan.seed, gan.steps_done, device)
                 history.intact = False
@@ -118,13 +136,15 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
                     watch(history)
             losses.read()
         except KeyboardInterrupt:
-            interrupted.append(True)
+            history.stop()
             losses.read()
         finally:
             gan.data_position = batches.state_dict()
-            history.finish(gan.steps_done, bool(interrupted), batches.per_epoch)
+            history.finish(gan.steps_done, batches.per_epoch)
             for watch in watchers:
                 watch(history)
+    if history.stopping:
+        stop_queue()
 
 
 class _Look:
@@ -238,7 +258,9 @@ class History:
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
         total: steps that this run will have; None if only its time is limited.
         limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
+        changes: (steps done, name, value): what was changed by hand during the run (see ``ganlib.steps.change``).
         running: False once ``fit`` has ended.
+        stopping: whether the run was asked to end after the present step.
         intact: whether the players are between two steps, so that training can continue exactly.
         stopped: why it ended before its last step, or None.
     """
@@ -257,9 +279,12 @@ class History:
     total: int | None = None
     limit: float | None = None
     seconds_before: float = 0.0
+    changes: list[tuple[int, str, object]] = field(default_factory=list)
     running: bool = False
+    stopping: bool = False
     intact: bool = True
     stopped: str | None = None
+    again: Callable[[], History] | None = field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> int:
@@ -278,21 +303,31 @@ class History:
         """Set the limits of a call of ``fit``, from the run's beginning or ``done`` steps."""
         self.seconds_before = 0.0 if from_the_beginning else self.seconds
         self.total = steps if steps is None or from_the_beginning else steps + done - self.first_step
-        self.limit, self.running = seconds, True
+        self.limit = seconds
 
     def over(self, done: int) -> bool:
         """Whether a limit is reached after ``done`` steps."""
         out_of_time = self.limit is not None and self.seconds - self.seconds_before >= self.limit
         return out_of_time or (self.total is not None and done - self.first_step >= self.total)
 
-    def finish(self, done: int, interrupted: bool, per_epoch: int) -> None:
+    def stop(self) -> None:
+        """Ask the run to end after the present step, as Ctrl-C and ■ do."""
+        self.stopping = True
+
+    def go_on(self) -> History:
+        """Continue an interrupted run to its end; return this history, now longer."""
+        if self.again is None or not self.stopping:
+            raise ValueError("This run was not interrupted: call fit(...) again to train for longer.")
+        return self.again()
+
+    def finish(self, done: int, per_epoch: int) -> None:
         """Record how a call of ``fit`` ended."""
         self.running = False
         if self.batches > self.steps:  # a step may take several batches
             self.steps_per_epoch = per_epoch * self.steps / self.batches
-        if interrupted:
+        if self.stopping:
             self.stopped = f"interrupted after {done:,} steps"
-            log.info(f"{self.stopped}; nothing is lost: fit(...) again continues from here.")
+            log.info(f"{self.stopped}; nothing is lost: history.go_on() continues what `history = fit(...)` began.")
         elif self.limit is not None and (self.total is None or done - self.first_step < self.total):
             self.stopped = f"time limit of {self.limit:.3g} s after {done - self.first_step:,} steps"
 

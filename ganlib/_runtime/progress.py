@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
+from ganlib._runtime.notebook import kernel, stop_queue
+
+log = logging.getLogger("ganlib")
+
 
 @contextlib.contextmanager
-def interrupts():
-    """A list that is empty until Ctrl-C or a stop button; a second press raises.
+def interrupts(stop: Callable[[], None]):
+    """Call ``stop`` at Ctrl-C or a press of ■; a second one raises KeyboardInterrupt.
 
     So the current step is finished, and the state saved after it is one that an uninterrupted run also reaches.
     """
@@ -23,14 +29,32 @@ def interrupts():
         if pressed:
             raise KeyboardInterrupt
         pressed.append(True)
+        stop()
 
     in_main = threading.current_thread() is threading.main_thread()  # signals reach no other thread
     before = signal.signal(signal.SIGINT, note) if in_main else None
     try:
-        yield pressed
+        yield
     finally:
         if in_main:
             signal.signal(signal.SIGINT, before)
+
+
+def progress(items: Iterable, what: str = "", unit: str = "step") -> Iterator:
+    """Go through ``items`` with a progress bar; Ctrl-C or ■ ends it early, without an error.
+
+    For a loop of your own. Whatever follows it runs; in a notebook, cells that wait behind the present one do not.
+    """
+    stopped: list[bool] = []
+    total = len(items) if hasattr(items, "__len__") else None
+    with interrupts(lambda: stopped.append(True)), bar(total, what, unit) as shown:
+        for item in items:
+            yield item
+            shown.update()
+            if stopped:
+                log.info(f"stopped after {shown.n:,} {unit}s")
+                stop_queue()
+                return
 
 
 class Bar:
@@ -66,7 +90,7 @@ class Lines(Bar):
 
     def __call__(self, history) -> None:
         """Print a line if one is due."""
-        if _in_notebook() or sys.stderr.isatty():
+        if kernel() or sys.stderr.isatty():
             super().__call__(history)
             return
         now, steps = time.perf_counter(), history.steps
@@ -128,9 +152,4 @@ class _NotebookLine:
 
 
 def _output():
-    return _NotebookLine() if _in_notebook() else sys.stderr
-
-
-def _in_notebook() -> bool:
-    kernel = sys.modules.get("ipykernel.kernelapp")
-    return bool(kernel and kernel.IPKernelApp.initialized())
+    return _NotebookLine() if kernel() else sys.stderr

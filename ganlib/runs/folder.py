@@ -35,7 +35,7 @@ from ganlib.train import History
 
 KEPT = 3  # checkpoints kept: this many of the last, the best one, and those in keep_at
 RECORD_EVERY = 10.0  # seconds between two writes to the .jsonl files, besides those at each checkpoint
-IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by")  # of a history, saved as JSON in a checkpoint
+IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by", "changes")  # of a history, saved as JSON in a checkpoint
 COLUMNS = 8  # images of a snapshot side by side
 NAME = re.compile(r"step-(\d+)\.png$")
 
@@ -93,7 +93,7 @@ class Run:
             if self._gan is gan and not self.resume:
                 self._continue(gan, history, config)
             elif self.resume and checkpoint.steps_in(self.folder):
-                self._resume(gan, history, config)
+                self._resume(gan, step, history, config)
             elif not self.resume and any((self.folder / name).exists() for name in ("config.json", "checkpoints")):
                 raise FileExistsError(
                     f"'{self.folder}' holds a run, which would be overwritten; choose another folder, or resume it: "
@@ -118,6 +118,11 @@ class Run:
         elif time.monotonic() - self._recorded > RECORD_EVERY:
             self._save(None)
 
+    def save_now(self, gan: GAN) -> None:
+        """Save a checkpoint, between two steps."""
+        if self._latest != gan.steps_done:
+            self._save(gan)
+
     def _continue(self, gan: GAN, history: History, config: dict) -> None:
         """Continue the history of the players that are still in memory."""
         earlier = self.history
@@ -126,31 +131,40 @@ class Run:
                 f"'{self.folder}' has these players after {done:,} steps, but by now they have made "
                 f"{gan.steps_done:,}; choose another folder, or go back to what it has: resume=True."
             )
-        self._compare(self.config, config, done)
+        self._compare(self.config, config, done, by_hand=earlier.changes)
         for name in (*IN_FACTS, "losses", "snapshots"):
             setattr(history, name, copy.deepcopy(getattr(earlier, name)))
 
-    def _resume(self, gan: GAN, history: History, config: dict) -> None:
+    def _resume(self, gan: GAN, step, history: History, config: dict) -> None:
         """Load the newest intact checkpoint into players and history."""
         tensors, facts = checkpoint.newest(self.folder)
         before, done = facts["config"], facts["steps_done"]  # config.json may have been written since
         same_z = torch.equal(tensors["run/fixed_z"], gan.fixed_z.cpu())
-        self._compare(before, config, done, [] if same_z else ["fixed_z was different."])
+        by_hand = facts["history"].get("changes", [])
+        self._compare(before, config, done, [] if same_z else ["fixed_z was different."], by_hand)
         if new := provenance.new_surroundings(before, config):
             log.info(f"Resumed with {', '.join(new)}: the numbers may differ in their last digits.")
         changed = [name for name in checkpoint.OPTIMISERS if before["players"][name] != config["players"][name]]
         checkpoint.restore(gan, tensors, facts, keep_settings=changed)
         self._latest = done
         restore_history(history, tensors, facts)
-        for step, path in ((step, path) for step, path in snapshots_in(self.folder) if step <= done):
+        provenance.make_changes(gan, step, history.changes)
+        history.snapshots = []
+        for at, path in ((at, path) for at, path in snapshots_in(self.folder) if at <= done):
             try:
-                history.snapshots.append((step, read_snapshot(path)))
+                history.snapshots.append((at, read_snapshot(path)))
             except ValueError as error:
                 log.warning(error)
 
-    def _compare(self, before: dict, now: dict, done: int, changes: Collection[str] = ()) -> None:
-        """Refuse changes that would make it another run; if they are allowed, record them."""
-        changes = [*provenance.differences(before, now), *changes]
+    def _compare(self, before: dict, now: dict, done: int, changes: Collection[str] = (), by_hand=()) -> None:
+        """Refuse changes that would make it another run; if they are allowed, record them.
+
+        Those made by hand while it ran are part of it: both its first settings and its last will do.
+        """
+        found = provenance.differences(before, now)
+        if by_hand and not provenance.differences(provenance.with_changes(before, by_hand), now):
+            found, now["players"], now["step"] = [], before["players"], before["step"]
+        changes = [*found, *changes]
         if changes and not self.allow_changes:
             raise ValueError(
                 f"The run in '{self.folder}' had other settings: {' '.join(changes)} Give what it had to resume it "
@@ -220,6 +234,7 @@ class Run:
         tensors["run/fixed_z"] = gan.fixed_z.contiguous().cpu()
         tensors |= {f"run/loss.{n}": torch.tensor(v, dtype=torch.float64) for n, v in history.losses.items()}
         told = {name: getattr(history, name) for name in IN_FACTS} | {"losses": list(history.losses)}
+        told["changes"] = [(at, name, provenance.plain(value)) for at, name, value in history.changes]
         facts |= {"history": told, "config": self.config}
         checkpoint.write_checkpoint(checkpoint.path_of(self.folder, gan.steps_done), tensors, facts)
         self._latest = gan.steps_done
@@ -274,8 +289,8 @@ def history_of(folder: Path) -> History:
 def restore_history(history: History, tensors: dict[str, Tensor], facts: dict) -> None:
     """Fill a history from a checkpoint."""
     for name in IN_FACTS:
-        setattr(history, name, facts["history"][name])
-    history.scores = [tuple(score) for score in history.scores]
+        setattr(history, name, facts["history"].get(name, []))  # "changes" are younger than some checkpoints
+    history.scores, history.changes = ([tuple(row) for row in rows] for rows in (history.scores, history.changes))
     history.losses = {name: tensors[f"run/loss.{name}"].tolist() for name in facts["history"]["losses"]}
 
 

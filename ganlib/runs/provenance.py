@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import hashlib
 import platform
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 from ganlib._runtime import device as runtime
 from ganlib.data.images import ImageSet
 from ganlib.models import count_parameters
-from ganlib.steps import GAN, STEPS
+from ganlib.steps import GAN, STEPS, change
 
 # Pixels are hashed up to this many bytes; of a larger set, a sample of this size, evenly spread.
 HASH_BYTES = 512 * 2**20
@@ -41,7 +42,7 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     versions |= {"python": platform.python_version(), "ganlib": metadata.version("ganlib"), "git": _git_revision()}
     machine = {"processor": runtime.processor(), "threads": torch.get_num_threads()}
     return {
-        "arguments": _plain(arguments),
+        "arguments": plain(arguments),
         "players": players,
         "step": name_of(step),
         "images": told | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
@@ -56,10 +57,32 @@ def name_of(step) -> dict:
     """
     held = {}
     while isinstance(step, functools.partial):
-        held, step = _plain(step.keywords) | held, step.func
+        held, step = plain(step.keywords) | held, step.func
     named = step if hasattr(step, "__qualname__") else type(step)
     own = next((name for name, known in STEPS.items() if known is step), f"{named.__module__}.{named.__qualname__}")
     return {"step": own, **held}
+
+
+def with_changes(config: dict, changes) -> dict:
+    """The settings of a run after what was changed by hand, (step, name, value)."""
+    config = copy.deepcopy({name: config[name] for name in ("arguments", "players", "step", "images")})
+    for _, name, value in changes:
+        if name in ("g_lr", "d_lr"):
+            for group in config["players"][f"{name[0]}_opt"]["groups"]:
+                group["lr"] = value
+        else:
+            config["step"][name] = plain(value)
+    return config
+
+
+def make_changes(gan: GAN, step, changes) -> None:
+    """Give ``step`` what was changed by hand last; the learning rates are restored already."""
+    for name, value in {name: value for _, name, value in changes if name not in ("g_lr", "d_lr")}.items():
+        given = getattr(step, "keywords", {}).get(name)
+        if plain(given) != plain(value):
+            if callable(given):
+                raise ValueError(f"'{name}' was changed to '{value}' during the run; give a step that has it.")
+            change(gan, step, name, value)
 
 
 def fingerprint(pixels: Tensor) -> str:
@@ -118,7 +141,7 @@ def _leaves(value, path: str) -> Iterator[tuple[str, object]]:
 def _network(model: nn.Module) -> dict:
     layers = re.sub(r"(, )?inplace=True", "", str(model))  # how a layer computes, not what
     return {
-        "config": _plain(getattr(model, "config", None)),
+        "config": plain(getattr(model, "config", None)),
         "parameters": count_parameters(model),
         "layers": hashlib.sha256(layers.encode()).hexdigest()[:8],
         "augment": list(getattr(model, "augment", ())),  # of ganlib.data.augment
@@ -127,17 +150,19 @@ def _network(model: nn.Module) -> dict:
 
 def _optimiser(optimiser: Optimizer) -> dict:
     groups = [{k: v for k, v in group.items() if k not in OPTIMISER_INTERNALS} for group in optimiser.param_groups]
-    return {"kind": type(optimiser).__name__, "groups": _plain(groups)}
+    return {"kind": type(optimiser).__name__, "groups": plain(groups)}
 
 
-def _plain(value):
-    """``value`` after a round trip through JSON."""
+def plain(value):
+    """``value`` after a round trip through JSON; a function is named."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, set | frozenset | range):
         return sorted(value)
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, Tensor):
         return value.tolist()
+    if hasattr(value, "__qualname__"):  # its str would hold an address, another in each process
+        return f"{value.__module__}.{value.__qualname__}"
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

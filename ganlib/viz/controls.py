@@ -1,0 +1,38 @@
+"""Sliders over a few values, which change nothing until they are moved."""
+
+from collections.abc import Collection
+
+PER_DECADE = 10  # values of a slider for a float, and how many decades it goes to either side
+DECADES = 2
+
+
+def slider(description: str, now, values: Collection | None = None, wide: int = 400):
+    """An ipywidgets slider (functions: a dropdown) over ``values``, which stands at ``now``.
+
+    By default, ``values`` are a ladder around a number. ``now`` is always one of them, exactly: widgets that round
+    would change a run that nobody touches.
+    """
+    import ipywidgets as w  # late, as all that notebooks alone need
+
+    values = list(_around(now) if values is None else values)
+    if now not in values:
+        values = sorted([*values, now]) if all(isinstance(v, int | float) for v in [*values, now]) else [now, *values]
+    how = {"style": {"description_width": "150px"}, "layout": w.Layout(width=f"{wide}px")}
+    kind = w.Dropdown if callable(now) or isinstance(now, str | tuple) else w.SelectionSlider
+    return kind(options=[(label(v), v) for v in values], value=now, description=description, **how)
+
+
+def label(value) -> str:
+    """A setting's value as text."""
+    return value.__name__ if hasattr(value, "__name__") else f"{value:.3g}" if type(value) is float else str(value)
+
+
+def _around(now) -> list:
+    if isinstance(now, bool):
+        return [False, True]
+    if isinstance(now, int):
+        return [*range(min(now, 1), max(10, 2 * now) + 1)]
+    if isinstance(now, float):
+        steps = range(-DECADES * PER_DECADE, DECADES * PER_DECADE + 1)
+        return [now if k == 0 else now * 10 ** (k / PER_DECADE) for k in steps] if now else [0.0, 0.01, 0.1, 1.0, 10.0]
+    return [now]
