@@ -16,6 +16,7 @@ _HOMES = {
     **dict.fromkeys(("Diverged", "History", "fit", "sample"), "ganlib.train"),
     **dict.fromkeys(("ImageSet", "load"), "ganlib.data"),
     "budget": "ganlib._runtime.budget",
+    "progress": "ganlib._runtime.progress",
     "rng": "ganlib._runtime.randomness",
     "Run": "ganlib.runs.folder",
 }

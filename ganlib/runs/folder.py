@@ -35,7 +35,14 @@ from ganlib.train import History
 
 KEPT = 3  # checkpoints kept: this many of the last, the best one, and those in keep_at
 RECORD_EVERY = 10.0  # seconds between two writes to the .jsonl files, besides those at each checkpoint
-IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by", "changes")  # of a history, saved as JSON in a checkpoint
+IN_FACTS = (
+    "first_step",
+    "batches",
+    "seconds",
+    "scores",
+    "best_by",
+    "changes",
+)  # of a history, saved as JSON in a checkpoint
 COLUMNS = 8  # images of a snapshot side by side
 NAME = re.compile(r"step-(\d+)\.png$")
 

@@ -13,5 +13,6 @@ from ganlib.viz.palette import (
     REAL_GROUND,
     points,
 )
+from ganlib.viz.panel import panel
 from ganlib.viz.plane import picture, pushes
 from ganlib.viz.playground import playground
