@@ -209,6 +209,24 @@ def critic_updates(steps_done: int, n_critic=5, warm_up=False) -> int:
     return max(100, n_critic) if warm_up and (steps_done < 25 or steps_done % 500 == 0) else n_critic
 
 
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Update a running average: ``w <- decay w + (1 - decay) w_model``.
+
+    In the first steps the decay is at most ``(1 + step) / (10 + step)``, so that the average forgets its start.
+
+    Source: Yazici et al. 2018, arXiv:1806.04498, eq. (3); the warm-up is that of TensorFlow's ExponentialMovingAverage.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    states = (network.state_dict(keep_vars=True).values() for network in (average, model))
+    pairs = list(zip(*states, strict=True))
+    floats = [(a, m) for a, m in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [m for _, m in floats], weight)
+    for a, m in pairs:
+        if not a.is_floating_point():
+            a.copy_(m)
+
+
 def change(gan: GAN, step: Callable, name: str, value) -> None:
     """Change a setting between two steps: ``g_lr``, ``d_lr`` or what ``step`` takes.
 

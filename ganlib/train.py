@@ -20,7 +20,7 @@ from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.stage import memory_layout, set_the_stage
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
-from ganlib.steps import GAN
+from ganlib.steps import GAN, update_ema
 
 READ_EVERY = 25  # steps, on a GPU
 
@@ -83,18 +83,20 @@ def fit(
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
     fast = runtime.autocast(device, dtype), faster_kernels(device, size)
     look = _Look(gan, history, snapshot_every, score, score_every)
-    watchers = _usual_watchers(gan) if watchers is None else watchers
 
-    def train(again=False) -> History:
-        with run.training(gan, step, images, history, asked) if run else nullcontext():
+    def train(again=True) -> History:
+        history.running, history.stopping, history.stopped = True, False, None
+        with interrupts(history.stop), run.training(gan, step, images, history, asked) if run else nullcontext():
             set_the_stage(gan, batches)
             if not again:
                 history.start(steps, seconds, gan.steps_done, from_the_beginning=run is not None and run.resume)
-            _loop(gan, step, batches, history, look, fast, run, watchers)
+            _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
+        if history.stopping:
+            stop_queue()
         return history
 
-    history.again = lambda: train(again=True)
-    return train()
+    history.again = train
+    return train(again=False)
 
 
 def _usual_watchers(gan: GAN) -> Sequence[Callable[[History], None]]:
@@ -110,8 +112,7 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
     device = batches.device
     losses = _Losses(history, 1 if device.type == "cpu" else READ_EVERY)
     earlier = batches.epoch * batches.per_epoch + batches.index - history.batches
-    history.running, history.stopping, history.stopped = True, False, None
-    with runtime.kept_memory(), global_generators_kept(device), interrupts(history.stop):
+    with runtime.kept_memory(), global_generators_kept(device):
         try:
             if gan.steps_done == 0:
                 look()
@@ -143,8 +144,6 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
             history.finish(gan.steps_done, batches.per_epoch)
             for watch in watchers:
                 watch(history)
-    if history.stopping:
-        stop_queue()
 
 
 class _Look:
@@ -221,24 +220,6 @@ def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
     device = next(generator.parameters()).device
     with runtime.eval_mode(generator):
         return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(batch_size)])
-
-
-@torch.no_grad()
-def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Update a running average: ``w <- decay w + (1 - decay) w_model``.
-
-    In the first steps the decay is at most ``(1 + step) / (10 + step)``, so that the average forgets its start.
-
-    Source: Yazici et al. 2018, arXiv:1806.04498, eq. (3); the warm-up is that of TensorFlow's ExponentialMovingAverage.
-    """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    states = (network.state_dict(keep_vars=True).values() for network in (average, model))
-    pairs = list(zip(*states, strict=True))
-    floats = [(a, m) for a, m in pairs if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floats], [m for _, m in floats], weight)
-    for a, m in pairs:
-        if not a.is_floating_point():
-            a.copy_(m)
 
 
 @dataclass

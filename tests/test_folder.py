@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from test_train import Found, players, quick, same, state
 from ganlib._runtime import durable
 from ganlib.data.images import ImageSet
 from ganlib.runs import Run, checkpoint, folder
-from ganlib.steps import dcgan_step, minimax_step
+from ganlib.steps import change, dcgan_r1_step, dcgan_step, minimax_step, repeat
 from helpers import noise
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -108,6 +109,68 @@ def test_it_is_however_it_was_run(images, tmp_path, how):
     go(reals, tmp_path / "run", players(**of_gan), steps=5, **how)
     found = [go(reals, tmp_path / name, players(**of_gan), **how) for name in ("run", "straight")]
     assert alike(*found)
+
+
+def changed(by, at=2):
+    """A watcher that changes a rate and what the step takes, as a person would: in the middle of a run."""
+
+    def watch(history):
+        if history.running and by["gan"].steps_done == at:
+            for name, value in (("g_lr", 0.005), ("r1_every", 2)):
+                change(by["gan"], by["step"], name, value)
+                history.changes.append((at, name, value))
+
+    return watch
+
+
+@pytest.mark.parametrize("way", ["anew", "in memory", "resumed with what it has by now"])
+def test_a_run_changed_by_hand_is_resumed_and_repeated_from_its_record(images, tmp_path, way):
+    def game():
+        return {"gan": players(), "step": functools.partial(dcgan_r1_step, r1_gamma=0.1, r1_every=3)}
+
+    one = game()
+    run, how = Run(tmp_path / "run", checkpoint_every=2), {"step": one["step"], **LOOKS}
+    quick(one["gan"], images, steps=5, run=run, watchers=[changed(one)], **how)
+    if way == "anew":
+        one = game()
+    if way != "in memory":
+        run = Run(tmp_path / "run", checkpoint_every=2, resume=True)
+    steps = STEPS - 5 if way == "in memory" else STEPS
+    history = quick(one["gan"], images, steps=steps, run=run, **{**how, "step": one["step"]})
+    assert history.changes == [(2, "g_lr", 0.005), (2, "r1_every", 2)] and one["step"].keywords["r1_every"] == 2
+    again = game()
+    repeated = quick(
+        again["gan"], images, again["step"], steps=STEPS, watchers=[repeat(history.changes, **again)], **LOOKS
+    )
+    assert alike((one["gan"], history), (again["gan"], repeated)) and repeated.changes == history.changes
+    other = game()
+    assert not same(
+        state(one["gan"]), state((quick(other["gan"], images, other["step"], steps=STEPS), other["gan"])[1])
+    )
+    last = game()  # what it began with is still the run's
+    assert go(images, tmp_path / "run", last["gan"], step=last["step"], steps=STEPS + 1)[1].steps == STEPS + 1
+    with pytest.raises(ValueError, match="r1_gamma was 0.1 and is 0.2"):
+        go(images, tmp_path / "run", step=functools.partial(dcgan_r1_step, r1_gamma=0.2, r1_every=3))
+
+
+def test_a_function_changed_by_hand_must_be_given_when_the_run_is_resumed(images, tmp_path):
+    def own(gan, batches, g_loss_of):
+        return {"loss": g_loss_of(next(batches))}
+
+    gan, step = players(), functools.partial(own, g_loss_of=torch.mean)
+
+    def watch(history):
+        if gan.steps_done == 2 and history.running:
+            change(gan, step, "g_loss_of", torch.sum)
+            history.changes.append((2, "g_loss_of", torch.sum))
+
+    quick(gan, images, step, run=Run(tmp_path), watchers=[watch])
+    with pytest.raises(ValueError, match="'g_loss_of' was changed to '.*sum' during the run; give a step that has it"):
+        quick(players(), images, functools.partial(own, g_loss_of=torch.mean), run=Run(tmp_path, resume=True), steps=6)
+    resumed = quick(
+        players(), images, functools.partial(own, g_loss_of=torch.sum), run=Run(tmp_path, resume=True), steps=6
+    )
+    assert resumed.steps == 6 and abs(resumed.losses["loss"][0]) < 2 < abs(resumed.losses["loss"][-1])
 
 
 def test_a_run_that_is_finished_stays_and_can_be_made_longer(images, tmp_path, straight):

@@ -74,7 +74,8 @@ def test_a_bar_in_a_terminal_closes_with_the_run(capsys, monkeypatch, watcher):
 
 def test_in_a_notebook_one_line_is_rewritten_and_stderr_stays_empty(capsys, monkeypatch):
     display = pytest.importorskip("IPython.display")
-    shown, kernel = [], SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: True))
+    app = SimpleNamespace(initialized=lambda: True, instance=lambda: SimpleNamespace(kernel="a kernel"))
+    shown, kernel = [], SimpleNamespace(IPKernelApp=app)
     handle = SimpleNamespace(update=lambda data, raw: shown.append(data))
     monkeypatch.setattr(display, "display", lambda data, raw, display_id: (shown.append(data), handle)[1])
     monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)
@@ -94,10 +95,20 @@ def test_a_run_that_makes_no_step_shows_nothing(capsys):
 
 
 def test_the_first_ctrl_c_is_noted_and_the_second_raises():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), interrupts() as pressed:
+    before, pressed = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt), interrupts(lambda: pressed.append(True)):
         assert not pressed
         os.kill(os.getpid(), signal.SIGINT)
         assert pressed
         os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is before and len(pressed) == 1
+
+
+def test_a_loop_of_ones_own_ends_early_and_whatever_follows_it_runs(capsys):
+    before, done = signal.getsignal(signal.SIGINT), []
+    for k in progress.progress(range(10), "walking"):
+        if k == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        done.append(k)
+    assert done == [0, 1, 2, 3] and "stopped after 4 steps" in capsys.readouterr().out
+    assert list(progress.progress(iter("abc"))) == ["a", "b", "c"] and signal.getsignal(signal.SIGINT) is before

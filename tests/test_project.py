@@ -41,7 +41,8 @@ def test_imports_point_downwards_between_rooms():
         used = [(name + ".__init__").split(".")[1] for name in imports(path, lazy=True) if name.startswith("ganlib")]
         pairs |= {(user, other) for other in used if other != user}
     assert not [(user, used) for user, used in pairs if LEVEL[used] > LEVEL[user] or (used, user) in pairs]
-    assert not [pair for pair in pairs if "train" in pair and {"viz", "metrics", "latent"} & {*pair}]
+    # Equals do without each other, but for the pictures of a fit in a notebook.
+    assert {pair for pair in pairs if "train" in pair and {"viz", "metrics", "latent"} & {*pair}} == {("train", "viz")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

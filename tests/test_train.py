@@ -203,13 +203,13 @@ def test_ema_is_the_average_it_claims_to_be():
     model.weight.data.fill_(3.0)
     model.running_mean.fill_(5.0)
     model.num_batches_tracked.fill_(9)
-    train.update_ema(average, model, decay=0.9, step=10**6)
+    steps.update_ema(average, model, decay=0.9, step=10**6)
     assert average.weight.item() == pytest.approx(0.9 * 1 + 0.1 * 3)
     assert average.running_mean.item() == pytest.approx(0.5) and average.num_batches_tracked.item() == 9
-    train.update_ema(average, model, decay=0.9, step=0)  # warm-up: the first step keeps a tenth
+    steps.update_ema(average, model, decay=0.9, step=0)  # warm-up: the first step keeps a tenth
     assert average.weight.item() == pytest.approx(0.1 * 1.2 + 0.9 * 3)
     average.weight.data.fill_(0.0)
-    train.update_ema(average, model, decay=0.9, step=2)  # (1 + 2) / (10 + 2)
+    steps.update_ema(average, model, decay=0.9, step=2)  # (1 + 2) / (10 + 2)
     assert average.weight.item() == pytest.approx(0.75 * 3)
 
 
@@ -232,13 +232,13 @@ def test_a_time_limit_stops_alone_or_beside_steps(images):
 def test_limits_count_from_the_beginning_of_a_run_or_of_a_call():
     history = History(8, 5, "cpu", "float32", first_step=10, seconds=7.0)
     history.start(4, 2.0, done=13, from_the_beginning=False)
-    assert (history.seconds_before, history.total, history.limit, history.running) == (7.0, 7, 2.0, True)
+    assert (history.seconds_before, history.total, history.limit) == (7.0, 7, 2.0)
     assert not history.over(16) and history.over(17) and history.over(18)
     history.seconds = 8.9
     assert not history.over(16)
     history.seconds = 9.0
     assert history.over(11)
-    history.finish(16, interrupted=False, per_epoch=5)
+    history.finish(16, per_epoch=5)
     assert history.stopped == "time limit of 2 s after 6 steps" and not history.running
     history.start(4, None, done=13, from_the_beginning=True)
     assert (history.seconds_before, history.total, history.limit) == (0.0, 4, None)
@@ -246,7 +246,7 @@ def test_limits_count_from_the_beginning_of_a_run_or_of_a_call():
     history.start(None, 10.0, done=13, from_the_beginning=True)
     assert history.total is None and not history.over(10**9)
     history.stopped, history.limit = None, None
-    history.finish(17, interrupted=False, per_epoch=5)
+    history.finish(17, per_epoch=5)
     assert history.stopped is None
 
 
@@ -302,12 +302,35 @@ def test_an_interrupt_finishes_the_step_and_training_continues(images, tmp_path,
     before = signal.getsignal(signal.SIGINT)
     history = quick(gan, images, interrupted, steps=100, run=Run(tmp_path))
     assert history.steps == gan.steps_done == 5 and history.intact
-    assert history.stopped == "interrupted after 5 steps" and "nothing is lost" in capsys.readouterr().out
+    assert history.stopped == "interrupted after 5 steps" and "history.go_on() continues" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before
     assert torch.equal(checkpoint.load_generator(tmp_path, "generator")[0].weight, gan.generator[0].weight)
     uninterrupted = players()
     quick(uninterrupted, images, steps=7)
     assert quick(gan, images, steps=2).steps == 2 and same(state(gan), state(uninterrupted))
+
+
+@pytest.mark.parametrize("how", ["alone", "in a folder", "resumed"])
+def test_one_call_goes_on_from_an_interruption_to_the_end(images, tmp_path, how):
+    def interrupted(gan, batches):
+        if gan.steps_done in stops:
+            stops.remove(gan.steps_done)
+            signal.raise_signal(signal.SIGINT)
+        return dcgan_step(gan, batches)
+
+    stops, gan, straight, seen = [2, 5], players(), players(), []
+    where = {} if how == "alone" else {"run": Run(tmp_path, resume=how == "resumed")}
+    history = quick(gan, images, interrupted, steps=9, snapshot_every=2, watchers=[lambda h: seen.append(h)], **where)
+    assert history.steps == 3 and history.go_on() is history and history.steps == 6
+    assert history.go_on().steps == 9 and history.stopped is None and {id(h) for h in seen} == {id(history)}
+    expected = quick(straight, images, steps=9, snapshot_every=2)
+    assert same(state(gan), state(straight)) and history.losses == expected.losses
+    assert [at for at, _ in history.snapshots] == [0, 2, 4, 6, 8] and history.batches == expected.batches
+    with pytest.raises(ValueError, match="was not interrupted"):
+        history.go_on()
+    stops.append(9)
+    timed = quick(gan, images, interrupted, seconds=0.3)
+    assert timed.steps == 1 and timed.go_on().steps > 1 and "time limit" in timed.stopped and timed.seconds < 0.6
 
 
 def test_a_second_interrupt_breaks_the_step_off_and_thaws_the_discriminator(images):

@@ -146,13 +146,15 @@ class _Panel:
     def _picture(self, history):
         """Samples, and at their right the curves: uint8 [H, W, 3], and what they show in words."""
         marks, first = [at for at, *_ in history.changes], history.first_step
-        parts, text = [dict(history.losses)], f"after step {self.gan.steps_done:,}, and the curves"
+        parts = [dict(history.losses)]
         if history.scores and history.steps:
             name, values = next(iter(history.scores[-1][1])), np.full(history.steps, np.nan)
             for at, found in history.scores:
                 values[max(0, at - first - 1)] = found.get(name, np.nan)
             parts.append({name: values})
         samples = self._samples()
+        shown = "The curves" if samples is None else "Samples and curves"
+        samples = np.zeros((0, 0, 3), np.uint8) if samples is None else samples
         tall = max(220, samples.shape[0])
         size = CURVES_WIDE, tall // len(parts)
         curves = np.concatenate([small_curves(each, size, marks=marks, first=first) for each in parts])
@@ -160,19 +162,19 @@ class _Panel:
         page[: samples.shape[0], : samples.shape[1]] = samples
         page[: len(curves), -CURVES_WIDE:] = curves
         last = ", ".join(f"{name} {values[-1]:.3g}" for name, values in history.losses.items())
-        return page, f"Samples {text}: {last}"
+        return page, f"{shown} after step {self.gan.steps_done:,}: {last}"
 
-    def _samples(self) -> np.ndarray:
-        """What the averaged generator makes of the fixed z: uint8 [H, W, 1 or 3]."""
+    def _samples(self) -> np.ndarray | None:
+        """What the averaged generator makes of the fixed z: uint8 [H, W, 1 or 3]; None if those are no images."""
         generator, z = self.gan.ema_generator, self.gan.fixed_z
         with eval_mode(generator):
             z = z.to(next(generator.parameters()).device)
-            tall, wide = generator(z[:1]).shape[-2:]
+            if (one := generator(z[:1])).ndim != 4 or one.shape[1] not in (1, 3):
+                return None
+            tall, wide = one.shape[-2:]
             scale = max(1, round(60 / wide))
             columns = min(8, max(1, SAMPLES_WIDE // (scale * wide)))
             images = to_uint8(generator(z[: columns * max(1, SAMPLES_TALL // (scale * tall))])).cpu()
-        if images.shape[1] not in (1, 3):  # no picture
-            return np.full((1, 1, 3), 255, np.uint8)
         return grid(images, columns, scale=scale)
 
     def _close(self, history) -> None:
