@@ -51,8 +51,15 @@ mutants: $(STAMP)  ## break the core a line at a time: do the tests notice? ARGS
 	@$(BIN)/python -m mutmut results | grep -v 'not checked' || true
 	@$(BIN)/python -m mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
 
-lab: $(STAMP)  ## open JupyterLab on the notebooks (its kernel "Python 3" is this environment)
-	$(BIN)/python -m jupyterlab notebooks $(ARGS)
+# Jupyter does not run as root unless told to: better said before the environment is installed than after.
+ifeq ($(shell id -u)$(findstring --allow-root,$(ARGS)),0)
+lab:
+	@echo "Jupyter does not run as root (everybody who reaches its page could do anything here). If that is what" \
+	    "you want, as in a container: make lab ARGS=--allow-root" >&2; exit 1
+else
+lab: $(STAMP)  ## open notebook 00 in JupyterLab (its kernel "Python 3" is this environment)
+	$(BIN)/python -m jupyterlab --config=scripts/lab.py $(ARGS)
+endif
 
 bench: $(STAMP)  ## measure speed, waiting and the quality a minute buys; ARGS="--only minute" for a part
 	$(BIN)/python -m benchmarks $(ARGS)

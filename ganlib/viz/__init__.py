@@ -16,3 +16,4 @@ from ganlib.viz.palette import (
 from ganlib.viz.panel import panel
 from ganlib.viz.plane import picture, pushes
 from ganlib.viz.playground import playground
+from ganlib.viz.teaser import teaser

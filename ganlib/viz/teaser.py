@@ -1,0 +1,57 @@
+"""The moving picture at the top of each notebook, from a film that ships in the package.
+
+Made of the films in examples/gallery/ by scripts/make_teasers.py.
+"""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+from PIL import Image
+
+FILMS = Path(__file__).parent / "teasers"
+LEAST = 480  # pixels on the page
+ALTS = {
+    "00": "A GAN learns a ring of eight clusters in 1,500 steps. Gold discs are real points, black crosses generated "
+    "ones; a light ground is where the discriminator expects reals, and arrows show where the generator is pushed.",
+    "01": "Each square is one fixed random vector: in 90 seconds of training on two CPU cores the generator turns it "
+    "from noise into a handwritten digit.",
+    "02": "Each square is one fixed random vector: in 22 minutes of training on two CPU cores the generator turns it "
+    "from noise into a small colour picture, of the kinds in CIFAR-10.",
+    "03": "Two generators learn 25 heaps of points (gold discs) in 12,000 steps. The black crosses of the left one "
+    "huddle in one place; those of the right one, with RpGAN, R1 and R2, reach all 25 heaps.",
+    "04": "Each square is one fixed random vector: in 75 minutes of training the generator turns it from noise into a "
+    "face. Nobody has these faces; it learned from CelebA, which is for non-commercial research only.",
+}
+
+
+class Teaser:
+    """An animated WebP, shown by notebooks as an ``<img>``, or as its last frame."""
+
+    def __init__(self, film: bytes, alt: str):
+        self.film, self.alt = film, alt
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_html_(self) -> str:
+        with Image.open(io.BytesIO(self.film)) as image:
+            width = image.width * -(-LEAST // image.width)  # a whole multiple: every pixel becomes a square
+        content = base64.b64encode(self.film).decode()
+        return f'<img src="data:image/webp;base64,{content}" alt="{html.escape(self.alt)}" width="{width}">'
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with Image.open(io.BytesIO(self.film)) as image:
+            image.seek(image.n_frames - 1)
+            image.convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+
+def teaser(notebook: str) -> Teaser:
+    """What a notebook is about, as a moving picture: ``teaser("01")``."""
+    if notebook not in ALTS:
+        raise ValueError(f"There is no teaser '{notebook}'; there are: {', '.join(ALTS)}.")
+    (film,) = FILMS.glob(f"{notebook}_*.webp")
+    return Teaser(film.read_bytes(), ALTS[notebook])

@@ -1,0 +1,65 @@
+"""Teasers: a moving picture for each notebook, with a text and a still, small and in the package."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+
+from ganlib import viz
+from helpers import NOTEBOOKS, ROOT, load_script
+
+make_teasers = load_script("make_teasers")
+
+
+@pytest.mark.parametrize("notebook", [path.stem for path in NOTEBOOKS])
+def test_each_notebook_has_one_that_moves_is_small_and_is_told(notebook):
+    shown, _ = DisplayFormatter().format(viz.teaser(notebook[:2]))
+    found = re.fullmatch(r'<img src="data:image/webp;base64,(.+)" alt="([^"<>]+)" width="(\d+)">', shown["text/html"])
+    film, alt, width = base64.b64decode(found[1]), found[2], int(found[3])
+    assert film == (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").read_bytes() and len(film) <= 250_000
+    assert 480 <= width <= 960 and shown["text/plain"] == alt and len(alt) > 80
+    with Image.open(io.BytesIO(film)) as moving, Image.open(io.BytesIO(shown["image/png"])) as still:
+        assert moving.format == "WEBP" and moving.n_frames >= 15 and moving.info["loop"] == 0
+        assert width % moving.width == 0 and still.size == moving.size
+        first = np.asarray(moving.convert("RGB"), float)
+        moving.seek(moving.n_frames - 1)
+        last = np.asarray(moving.convert("RGB"), float)
+        assert np.abs(np.asarray(still.convert("RGB")) - last).mean() < 5 < np.abs(first - last).mean()
+    assert notebook != "04_dcgan_celeba" or "non-commercial research only" in alt
+
+
+def test_the_script_makes_them_from_the_gallery():
+    assert {*make_teasers.FILMS} == {path.stem for path in NOTEBOOKS}
+    assert all(
+        (ROOT / "examples" / "gallery" / film / "training.gif").is_file() for film, *_ in make_teasers.FILMS.values()
+    )
+
+
+def test_a_film_is_cut_slowed_and_kept_small(tmp_path, monkeypatch, capsys):
+    draw = np.random.default_rng(0)
+    frames = [Image.fromarray(draw.integers(0, 255, (82, 82, 3), np.uint8)) for _ in range(9)]
+    frames[0].save(tmp_path / "training.gif", save_all=True, append_images=frames[1:], duration=100)
+    whole = make_teasers.teaser(tmp_path / "training.gif", None, 3, 2)
+    monkeypatch.setattr(make_teasers, "LARGEST", 2 * len(whole) // 3)
+    small = make_teasers.teaser(tmp_path / "training.gif", 4, 9, 1)
+    assert len(small) <= 2 * len(whole) // 3
+    for film, size, count in ((whole, (82, 82), 3), (small, (82, 42), 9)):
+        with Image.open(io.BytesIO(film)) as image:
+            assert (image.size, image.n_frames) == (size, count)
+            times = []
+            for k in range(count):
+                image.seek(k)
+                image.load()
+                times.append(image.info["duration"])
+        assert times[0] == round(6000 / count) and times[-1] == times[0] + 2000
+    (quality,) = re.findall(r"9 frames, .* at quality (\d+)", capsys.readouterr().out)
+    assert int(quality) < 80
+
+
+def test_an_unknown_notebook_is_named():
+    with pytest.raises(ValueError, match="no teaser '7'; there are: 00, 01, 02, 03, 04"):
+        viz.teaser("7")
