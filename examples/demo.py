@@ -34,7 +34,7 @@ def main(out: str = "runs/demo") -> None:
 
     z = torch.randn(100, gan.z_dim, generator=rng(7))
     viz.save_png(sample(gan.ema_generator, z), folder / "samples.png", cols=10, scale=2)
-    viz.save_gif([snapshot for _, snapshot in history.snapshots], folder / "training.gif", fps=8, hold_last=2)
+    viz.save_gif(history, folder / "training.gif", fps=8, hold_last=2)
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {
         "data": images.source,

@@ -18,6 +18,7 @@ from ganlib.metrics import cifar_net, memorisation, overfitting, score
 from ganlib.runs import build, checkpoint
 from ganlib.runs.config import changed
 from ganlib.runs.presets import PRESETS
+from ganlib.viz.images import spread_snapshots
 
 FRAMES = 48
 GLANCE = 2000  # samples of the scores on the way
@@ -68,7 +69,8 @@ def main() -> None:
     folder = Path(folder)
     z = torch.randn(100, gan.z_dim, generator=rng(7))
     viz.save_png(sample(gan.ema_generator, z), folder / "samples.png", cols=10, scale=2)
-    frames = [frame[: 64 if config.image_size == 32 else 32] for frame in viz.frames_of(history, FRAMES)]
+    shown = 64 if config.image_size == 32 else 32
+    frames = [(step, samples[:shown]) for step, samples in spread_snapshots(history, FRAMES)]
     viz.save_gif(frames, folder / "training.gif", fps=8, hold_last=2, cols=8)
     viz.curves(history).savefig(folder / "curves.png", dpi=120)
     record = {

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -83,20 +84,22 @@ def fit(
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
     fast = runtime.autocast(device, dtype), faster_kernels(device, size)
     look = _Look(gan, history, snapshot_every, score, score_every)
+    history.again = partial(_train, gan, step, images, batches, history, asked, look, fast, run, watchers)
+    return history.again(begin=True)
 
-    def train(again=True) -> History:
-        history.running, history.stopping, history.stopped = True, False, None
-        with interrupts(history.stop), run.training(gan, step, images, history, asked) if run else nullcontext():
-            set_the_stage(gan, batches)
-            if not again:
-                history.start(steps, seconds, gan.steps_done, from_the_beginning=run is not None and run.resume)
-            _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
-        if history.stopping:
-            stop_queue()
-        return history
 
-    history.again = train
-    return train(again=False)
+def _train(gan, step, images, batches, history, asked, look, fast, run, watchers, begin=False) -> History:
+    """Train to the limits that were ``asked`` for; go on to them, unless this is the beginning."""
+    history.running, history.stopping, history.stopped = True, False, None
+    with interrupts(history.stop), run.training(gan, step, images, history, asked) if run else nullcontext():
+        set_the_stage(gan, batches)
+        if begin:
+            whole_run = run is not None and run.resume
+            history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=whole_run)
+        _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
+    if history.stopping:
+        stop_queue()
+    return history
 
 
 def _usual_watchers(gan: GAN) -> Sequence[Callable[[History], None]]:

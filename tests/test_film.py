@@ -1,15 +1,20 @@
 """Films: frames, times, loops and sizes, read back from the files."""
 
+import base64
+import html
 import io
-import struct
+import re
+import sys
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from ganlib.viz import film as films
 from ganlib.viz import grid
-from ganlib.viz.film import animation, frames_of, save_gif
+from ganlib.viz.film import animation, save_gif
 from helpers import history, noise
 
 
@@ -20,8 +25,19 @@ def flat(value, size=8):
 def frames(film):
     """Every frame of a file or bytes: RGB pixels and milliseconds."""
     with Image.open(io.BytesIO(film) if isinstance(film, bytes) else film) as image:
-        every = ImageSequence.Iterator(image)
-        return [(np.asarray(frame.convert("RGB")).astype(int), frame.info.get("duration")) for frame in every]
+        found = [(frame.convert("RGB"), frame.info.get("duration")) for frame in ImageSequence.Iterator(image)]
+        return [(np.asarray(frame).astype(int), duration) for frame, duration in found]
+
+
+def shown(film):
+    """What a notebook shows of a film: its bytes, its width and alt text, and the bytes of the still."""
+    bundle = film._repr_mimebundle_()
+    assert bundle.pop("text/plain") == repr(film)
+    pattern = r'<img alt="([^"]*)" width="(\d+)" src="data:image/webp;base64,([^"]*)">'
+    text, width, content = re.fullmatch(pattern, bundle.pop("text/html")).groups()
+    ((kind, still),) = bundle.items()
+    assert kind in ("image/png", "image/jpeg")
+    return base64.b64decode(content), int(width), html.unescape(text), base64.b64decode(still)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -35,47 +51,105 @@ def test_gif_has_its_frames_its_time_and_loops_forever(tmp_path, channels):
     assert [(pixels[5, 5, 0], duration) for pixels, duration in merged] == [(0, 200), (255, 300), (0, 100)]
 
 
-@pytest.mark.parametrize("kind", ["gif", "png"])
-def test_colours_stay_apart_and_grey_has_128_shades(tmp_path, kind):
+def test_gif_has_256_colours_that_stay_apart(tmp_path):
     colours = [(250, 10, 10), (10, 240, 20), (0, 0, 200), (128, 128, 128)]
     picture = np.array(colours, np.uint8).repeat(16, axis=0).reshape(8, 8, 3)
-    found = frames(animation([picture, picture[::-1].copy()]).save(tmp_path / f"film.{kind}"))
-    assert np.abs(found[-2][0] - picture).max() <= 4 and np.abs(found[-1][0] - picture[::-1]).max() <= 4
+    found = frames(save_gif([picture, picture[::-1].copy()], tmp_path / "film.gif"))
+    assert np.abs(found[0][0] - picture).max() <= 4 and np.abs(found[1][0] - picture[::-1]).max() <= 4
     ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    pixels, _ = frames(animation([ramp, flat(0, 16)]).save(tmp_path / f"film.{kind}"))[-2]
-    assert np.abs(pixels - grid(ramp)).max() <= 1 and len(np.unique(pixels)) == 128
+    pixels, _ = frames(save_gif([ramp, flat(0, 16)], tmp_path / "film.gif"))[0]
+    assert np.array_equal(pixels, np.broadcast_to(grid(ramp), pixels.shape))  # every shade of grey
+    many = [noise(4, 3, seed=k, size=16) for k in range(5)]
+    each = [np.unique(pixels.reshape(-1, 3), axis=0) for pixels, _ in frames(save_gif(many, tmp_path / "film.gif"))]
+    assert 128 < len(np.unique(np.concatenate(each), axis=0)) <= 256  # the same for all frames
 
 
-def test_a_film_stays_within_its_bytes_and_ends_on_the_last_frame(tmp_path):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_notebook_shows_every_frame_large_enough_with_its_time(channels):
+    pictures = [noise(4, channels, seed=k) for k in range(7)]
+    film = animation(pictures, fps=8, hold_last=1)
+    content, width, text, still = shown(film)
+    found = frames(content)
+    assert width == 484 == found[0][0].shape[1]  # the 22 pixels of the grid, 22 times
+    assert [duration for _, duration in found] == film.durations and sum(film.durations) == 880 + 1000
+    for (pixels, _), picture in zip(found, pictures, strict=True):
+        assert np.abs(pixels[11::22, 11::22] - grid(picture)).mean() < 6  # of 255
+    assert Image.open(io.BytesIO(content)).info["loop"] == 0  # without end
+    assert text == "A film of 7 frames, 22 × 22 pixels"
+    assert np.abs(frames(still)[0][0] - grid(pictures[-1])).mean() < 6  # the last one
+    assert shown(animation([np.zeros((9, 500, 3), np.uint8)]))[1] == 500  # large enough as it is
+
+
+def test_a_film_may_have_one_frame(tmp_path):
+    film = animation([(0, noise())])
+    assert len(frames(film.save(tmp_path / "one.gif"))) == len(frames(shown(film)[0])) == 1
+
+
+def test_a_film_that_would_be_too_large_loses_detail_but_no_frame(tmp_path, monkeypatch):
     film = animation([noise(4, seed=k, size=16) for k in range(12)], fps=10, hold_last=1)
-    full = film.save(tmp_path / "full.gif").stat().st_size
-    path = film.save(tmp_path / "small.gif", max_bytes=full // 4)
-    small = frames(path)
-    assert path.stat().st_size <= full // 4
-    assert 1 < len(small) < 12 and sum(duration for _, duration in small) == 1200 + 1000
-    assert np.abs(small[-1][0] - film.pictures[-1]).max() <= 255 / 15 / 2 + 1
-    ((pixels, duration),) = frames(film.save(path, max_bytes=1))  # what cannot be small enough is one frame
-    assert duration == 2200 and np.abs(pixels - film.pictures[-1]).max() <= 255 / 31 / 2 + 1
+    full = {kind: film.save(tmp_path / f"full{kind}").stat().st_size for kind in (".gif", ".webp")}
+    whole = len(shown(film)[0])
+    monkeypatch.setattr(films, "ON_DISK", 0.6 * min(full.values()))
+    monkeypatch.setattr(films, "ON_PAGE", 0.9 * whole)
+    for kind, size in full.items():
+        small = film.save(tmp_path / f"small{kind}")
+        assert small.stat().st_size < size and len(frames(small)) == 12
+        assert sum(duration for _, duration in frames(small)) == 1200 + 1000
+    content = shown(film)[0]
+    assert len(content) < whole and len(frames(content)) == 12
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "P")])
-def test_animation_is_an_animated_png(channels, mode):
-    data = animation([noise(4, channels, seed=k) for k in range(7)], fps=8, hold_last=1, scale=2)._repr_png_()
-    head = data.index(b"acTL")
-    assert struct.unpack(">II", data[head + 4 : head + 12]) == (7, 0)  # frames, and rounds without end
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.mode == mode and image.is_animated and image.default_image
-    (still, _), *film = frames(data)
-    assert sum(time for _, time in film) == pytest.approx(875 + 1000, abs=6) and film[-1][1] > 1000
-    assert len(film) == 7 and still.shape == (44, 44, 3)
-    assert [np.array_equal(still, pixels) for pixels, _ in film] == [False] * 6 + [True]  # it is the last frame
+def test_a_strip_above_the_picture_counts_the_steps(tmp_path):
+    run = history()  # snapshots at 0, 20, ..., 200
+    plain = frames(shown(animation([images for _, images in run.snapshots], fps=10, scale=20))[0])
+    content, width, text, _ = shown(animation(run, fps=10, scale=20))
+    counted = frames(content)
+    assert len(plain) == len(counted) == 11 and counted[0][0].shape[0] == plain[0][0].shape[0] + films.HEADER
+    for (pixels, _), (picture, _) in zip(counted, plain, strict=True):
+        assert np.abs(pixels[films.HEADER :] - picture).mean() < 6
+        assert pixels[: films.HEADER].min() < 60 and pixels[:4].min() > 200  # black on white
+    assert not np.array_equal(counted[0][0][: films.HEADER], counted[1][0][: films.HEADER])
+    assert text == f"A film of 11 frames, {width} × {plain[0][0].shape[0]} pixels, from step 0 to step 200"
+    same = [(step, flat(0, 64)) for step in (1000, 2000)]  # in a file the strip is the only change, too
+    first, second = (pixels for pixels, _ in frames(save_gif(same, tmp_path / "film.gif")))
+    assert (first != second).any(axis=(1, 2)).nonzero()[0].max() < films.HEADER
 
 
-def test_animation_saves_by_suffix_and_tells_its_size(tmp_path):
+def test_the_alt_text_is_escaped():
+    film = animation([flat(0)], alt='"D" < 1/2 & falling')
+    assert 'alt="&quot;D&quot; &lt; 1/2 &amp; falling"' in film._repr_mimebundle_()["text/html"]
+    assert shown(film)[2] == '"D" < 1/2 & falling'
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".mp4"])
+def test_other_kinds_of_file_have_every_frame_and_the_time(tmp_path, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("imageio_ffmpeg", reason="films as .mp4 need the extra `video`")
+    values = [0, 60, 120, 180, 240]
+    film = animation([flat(value, 61) for value in values], fps=5, hold_last=1)  # 65 × 65, made even for an MP4
+    path = film.save(tmp_path / f"film{suffix.upper()}")
+    if suffix == ".webp":
+        found = frames(path)
+        assert [duration for _, duration in found] == [200, 200, 200, 200, 1200]
+        pictures = [pixels for pixels, _ in found]
+    else:
+        meta = iio.immeta(path, plugin="FFMPEG")
+        assert meta["fps"] == 5 and meta["size"] == (66, 66) and meta["duration"] == pytest.approx(2.0)
+        pictures = list(iio.imread(path, plugin="FFMPEG"))
+        values = [*values, *values[-1:] * 5]
+    assert len(pictures) == len(values)
+    assert np.abs([int(pixels[30, 30, 1]) - value for pixels, value in zip(pictures, values, strict=True)]).max() <= 6
+
+
+def test_what_an_mp4_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ImportError, match=r"pip install imageio-ffmpeg.*`video`"):
+        animation([flat(0)]).save(tmp_path / "film.mp4")
+
+
+def test_animation_tells_its_size():
     film = animation([flat(0), flat(255)], fps=4, hold_last=1)
     assert len(film) == 2 and repr(film) == "Animation(2 frames, 12 × 12 pixels, 1.5 s)"
-    assert film.save(tmp_path / "a.PNG").read_bytes() == film._repr_png_()
-    assert len(frames(animation([flat(0)])._repr_png_())) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,17 +160,9 @@ def test_animation_saves_by_suffix_and_tells_its_size(tmp_path):
         (animation, [flat(0)], {"fps": 0}, "fps is 0"),
         (animation, [flat(0)], {"fps": 60}, "fps is 60.*50"),
         (animation, [flat(0)], {"hold_last": -1}, "hold_last is -1"),
-        (save_gif, [flat(0)], {"path": "a.mp4"}, "a.mp4"),
-        (frames_of, [], {}, "no snapshots"),
-        (frames_of, history(), {"at_most": 0}, "0 snapshots"),
+        (save_gif, [flat(0)], {"path": "a.mov"}, r"\.gif, \.webp, \.mp4, but 'a.mov'"),
     ],
 )
 def test_what_makes_no_film_is_named(make, given, options, message):
     with pytest.raises(ValueError, match=message):
         make(given, **options)
-
-
-def test_frames_of_spreads_over_the_run():
-    run = history()  # snapshots at 0, 20, ..., 200
-    for given, at_most, chosen in ((run, 60, range(11)), (run, 3, (0, 5, 10)), (run.snapshots, 1, (10,))):
-        assert [id(f) for f in frames_of(given, at_most)] == [id(run.snapshots[k][1]) for k in chosen]

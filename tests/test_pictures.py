@@ -76,12 +76,13 @@ def test_the_film_has_the_snapshots_as_frames(run, capsys):
     assert path == run / "training.gif" and moving(path) == (2, 3, 3 * 250 + 1500)
     first = folder.read_snapshot(run / "samples" / "step-000000.png")
     with Image.open(path) as film:
-        assert film.size == (242, 242)  # 8 by 8 of them
-        corner = np.asarray(film.convert("L"))[32:60, 2:30].astype(int)
-    assert abs(corner - first[8, 0].numpy()).max() <= 5  # 128 shades
+        assert film.size == (242, 26 + 242)  # 8 by 8 of them, below the step
+        corner = np.asarray(film.convert("L"))[26 + 32 : 26 + 60, 2:30]
+    assert np.array_equal(corner, first[8, 0].numpy())  # every shade
     told = capsys.readouterr().out
     assert "steps 0 to 6" in told and f"'{path}'" in told
     assert gif(run, max_frames=2, out=path) == run / "training-2.gif" and moving(run / "training-2.gif")[1] == 2
+    assert gif(run, out=run / "film.webp") == run / "film.webp" and moving(run / "film.webp")[1] == 3
 
 
 def test_a_damaged_snapshot_is_told_and_left_out(run, capsys):

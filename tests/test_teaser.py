@@ -18,8 +18,8 @@ make_teasers = load_script("make_teasers")
 @pytest.mark.parametrize("notebook", [path.stem for path in NOTEBOOKS])
 def test_each_notebook_has_one_that_moves_is_small_and_is_told(notebook):
     shown, _ = DisplayFormatter().format(viz.teaser(notebook[:2]))
-    found = re.fullmatch(r'<img src="data:image/webp;base64,(.+)" alt="([^"<>]+)" width="(\d+)">', shown["text/html"])
-    film, alt, width = base64.b64decode(found[1]), found[2], int(found[3])
+    found = re.fullmatch(r'<img alt="([^"<>]+)" width="(\d+)" src="data:image/webp;base64,(.+)">', shown["text/html"])
+    alt, width, film = found[1], int(found[2]), base64.b64decode(found[3])
     assert film == (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").read_bytes() and len(film) <= 250_000
     assert 480 <= width <= 960 and shown["text/plain"] == alt and len(alt) > 80
     with Image.open(io.BytesIO(film)) as moving, Image.open(io.BytesIO(shown["image/png"])) as still:

@@ -1,7 +1,9 @@
 """Pictures pixel by pixel, and the sentences for what cannot be drawn."""
 
 import base64
+import html
 import io
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,24 +17,36 @@ import torch
 from PIL import Image
 
 from ganlib.data import ImageSet
+from ganlib.train import History
+from ganlib.viz import alt, network, register
 from ganlib.viz import images as viz
 from helpers import ROOT, history, noise
 
 
 def displayed(figure):
-    """Type and bytes of what a notebook shows of a figure its cell ends with; it must be one picture."""
+    """Type, bytes, width and alt text of what a notebook shows of a figure; it must be one picture."""
     from IPython.core.formatters import DisplayFormatter
 
-    with mock.patch("IPython.display.display") as display:
-        data, _ = DisplayFormatter().format(figure)
+    formatter = DisplayFormatter()
+    shell = SimpleNamespace(display_formatter=formatter)
+    with mock.patch("IPython.get_ipython", lambda: shell), mock.patch("IPython.display.display") as display:
+        register()
+        data, _ = formatter.format(figure)
     ((shown,), _), *more = display.call_args_list
     assert data == {} and not more and shown.pop("text/plain")
-    ((kind, content),) = shown.items()
-    return kind, base64.b64decode(content)
+    ((kind, tag),) = shown.items()
+    assert kind == "text/html"
+    found = re.fullmatch(r'<img alt="([^"]*)" width="(\d+)" src="data:(image/\w+);base64,([^"]*)">', tag)
+    return found[3], base64.b64decode(found[4]), int(found[2]), html.unescape(found[1])
 
 
 def drawn(figure):
-    return np.asarray(Image.open(io.BytesIO(displayed(figure)[1])).convert("RGB"))
+    """The pixels of the page: every second one of a picture with twice as many."""
+    _, content, width, _ = displayed(figure)
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    times = pixels.shape[1] // width
+    assert pixels.shape[1] == times * width
+    return pixels[::times, ::times]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -92,13 +106,53 @@ def test_show_is_pixel_for_pixel_the_grid_and_leaves_no_figure_open(channels):
     assert plt.get_fignums() == []  # else the inline backend would show it a second time
     for n, size, side in ((64, 28, 484), (1, 28, 128), (1, 700, 704)):  # it picks a scale that fits
         assert drawn(viz.show(noise(n, size=size))).shape[:2] == (side, side)
+    assert drawn(viz.show(noise(24, size=28), cols=24)).shape == (2 * 32, 2 * (24 * 30 + 2), 3)  # or large enough
+
+
+def own_figure():
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
+    left.plot([0, 1], label="$D$")
+    left.set(xlabel="x", ylabel="y", title='a "quoted" <title>')
+    left.legend()
+    right.plot([1, 0])
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("draw", "text"),
+    [
+        (lambda: viz.show(noise(6), "noise"), "noise: 6 images of 8 × 8 pixels"),
+        (lambda: viz.show(viz.grid(noise(6))), "a picture"),
+        (lambda: viz.show(noise(6), alt="six"), "six"),
+        (lambda: viz.strip(history(), n=3, columns=2), "Samples of the same 3 z, a row each, at step 0, step 200"),
+        (lambda: network(torch.nn.Linear(3, 2), (3,), "tiny"), "tiny as boxes, one a layer: 3 → 2"),
+        (own_figure, 'a "quoted" <title>; y against x; D'),
+        (plt.figure, "a figure without titles"),
+    ],
+)
+def test_every_figure_has_a_text_in_its_place_and_twice_the_pixels_of_the_page(draw, text):
+    figure = draw()
+    plt.close(figure)
+    _, content, width, said = displayed(figure)
+    assert said == text and Image.open(io.BytesIO(content)).width == 2 * width
+    alt(figure, "& another <one>")
+    assert displayed(figure)[3] == "& another <one>"
+
+
+def test_curves_say_where_the_losses_and_the_score_end():
+    run = history()
+    run.losses = {"d_loss": [1.5] * 40, "g_loss": [0.5] * 60}
+    run.scores = [(20, {"fd": 30.0}), (60, {"fd": 4.0})]
+    said = "Curves over 60 steps: d_loss ends at 1.5, g_loss ends at 0.5, fd goes from 30 to 4"
+    assert displayed(viz.curves(run))[3] == said and displayed(viz.curves(run, alt="down"))[3] == "down"
 
 
 def test_a_large_picture_in_colour_is_shown_smaller_and_looks_the_same(tmp_path):
     g = torch.Generator().manual_seed(0)
     images = torch.nn.functional.interpolate(torch.rand(100, 3, 4, 4, generator=g) * 2 - 1, 32, mode="bicubic")
     images = (images + 0.05 * torch.randn(images.shape, generator=g)).clamp(-1, 1)
-    kind, content = displayed(viz.show(images, scale=1))
+    kind, content, width, _ = displayed(viz.show(images, scale=1))
+    assert Image.open(io.BytesIO(content)).width == width  # twice the pixels would take thrice the bytes
     lossless = viz.save_png(images, tmp_path / "lossless.png").stat().st_size
     assert kind == "image/jpeg" and len(content) < 0.7 * lossless
     # The second is what a collapsed generator draws: Pillow's optimised JPEG ran out of room on it.
@@ -160,3 +214,17 @@ def test_importing_viz_waits_for_no_notebook_no_matplotlib_and_no_reader():
     code = f"import sys, ganlib.viz; print({{*sys.modules}} & {late}); from ganlib.data import augment, load"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "set()" and done.returncode == 0, done.stderr
+
+
+def test_what_was_changed_by_hand_stands_in_the_curves_and_in_the_film():
+    shots = [(step, torch.zeros(4, 1, 28, 28)) for step in (0, 10, 20)]
+    losses = {"d_loss": [1.0, 2.0] * 10}
+    run = History(8, 5, "cpu", "float32", losses=losses, snapshots=shots, scores=[(5, {"fd": 1.0})])
+    plain = viz.curves(run)
+    run.changes = [(4, "g_lr", 0.001), (15, "n_critic", 3)]
+    changed = viz.curves(run)
+    for before, after in zip(plain.axes, changed.axes, strict=True):
+        lines = [line for line in after.lines if line.get_xdata()[0] == line.get_xdata()[-1]]
+        assert [line.get_xdata()[0] for line in lines] == [4.5, 15.5] and len(after.lines) == len(before.lines) + 2
+    assert [text.get_text() for text in changed.axes[0].texts] == ["G's learning rate 0.001", "n_critic 3"]
+    assert viz.animation(run).names == ["step 0", "step 10 · G's learning rate 0.001", "step 20 · n_critic 3"]

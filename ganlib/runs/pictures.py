@@ -20,7 +20,7 @@ from ganlib.train import sample
 from ganlib.viz import film
 from ganlib.viz import images as viz
 
-FILM_SIDE, WALK_SIDE, MOSAIC_SIDE = 256, 512, 96  # pixels; 64 frames of 256 in colour stay within 2 MB
+FILM_SIDE, WALK_SIDE, MOSAIC_SIDE = 256, 512, 96  # pixels; 64 frames of 256 in colour stay within 4 MB
 
 log = logging.getLogger("ganlib")
 
@@ -54,15 +54,17 @@ def generate(
 
 
 def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int = 64) -> Path:
-    """Make a GIF of a run's training from its snapshots, at most 2 MB.
+    """Make a film of a run's training from its snapshots, a GIF of at most 4 MB.
 
     Args:
         run: the run's folder.
-        out: the file; a number is added if it is taken. None for one in the run's folder.
+        out: the file, .gif, .webp or .mp4; a number is added if it is taken. Default: a GIF in the run's folder.
         fps: frames per second, above 0 and at most 50.
         max_frames: at most this many of the snapshots, evenly spread, the last among them.
     """
     run, sheets = Path(run), {}  # step -> uint8 [N, C, H, W]
+    kind = Path(out or "").suffix.lower()
+    default = run / f"training{kind if kind in film.KINDS else '.gif'}"
     folder.config_of(run)
     if not (snapshots := folder.snapshots_in(run)):
         raise ValueError(f"The run in '{run}' has no snapshots; let it take some while it trains: snapshot_every=...")
@@ -76,8 +78,8 @@ def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int =
     n, _, height, width = next(iter(sheets.values())).shape
     cols = min(n, max(3, FILM_SIDE // (width + 2)), math.ceil(math.sqrt(n)))
     scale = max(1, FILM_SIDE // (cols * (max(height, width) + 2)))
-    made = film.animation([sheet[: cols * cols] for sheet in sheets.values()], fps, cols=cols, scale=scale)
-    path = made.save(folder.new_file(out, run / "training.gif"))
+    frames = [(step, sheet[: cols * cols]) for step, sheet in sheets.items()]
+    path = film.animation(frames, fps, cols=cols, scale=scale).save(folder.new_file(out, default))
     log.info(f"snapshots of steps {min(sheets):,} to {max(sheets):,} · '{path}'")
     return path
 

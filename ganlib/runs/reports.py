@@ -97,7 +97,7 @@ def compare(
     for row in dict.fromkeys(row for cells in table.values() for row in cells):
         print(row, *(f"  {name}  {cells.get(row, '–')}" for name, cells in table.items()), sep="\n")
     path = folder.new_file(out, Path(next(iter(configs))) / "comparison.png")
-    _curves(histories).savefig(path, dpi=viz.DPI)
+    _curves(histories).savefig(path)
     print(f"curves · '{path}'")
     return table
 

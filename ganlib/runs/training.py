@@ -131,7 +131,7 @@ def _finish(gan: GAN, history: History, folder: Path) -> None:
         z = torch.randn(100, gan.z_dim, generator=rng(7))
         viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
         if history.snapshots:
-            film.save_gif(film.frames_of(history), folder / "training.gif", fps=8, hold_last=2)
+            film.save_gif(viz.spread_snapshots(history, 60), folder / "training.gif", fps=8, hold_last=2)
         viz.curves(history).savefig(folder / "curves.png", dpi=120)
         log.info(f"samples.png, training.gif, curves.png and checkpoints are in '{folder}'.")
 

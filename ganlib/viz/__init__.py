@@ -1,6 +1,7 @@
 """Pictures: grids, curves, films, network diagrams, games in the plane, controls."""
 
-from ganlib.viz.film import animation, frames_of, save_gif
+from ganlib.viz.display import alt, register
+from ganlib.viz.film import animation, save_gif
 from ganlib.viz.images import curves, grid, panels, save_png, show, strip
 from ganlib.viz.network import network
 from ganlib.viz.palette import (
@@ -17,3 +18,5 @@ from ganlib.viz.panel import panel
 from ganlib.viz.plane import picture, pushes
 from ganlib.viz.playground import playground
 from ganlib.viz.teaser import teaser
+
+register()

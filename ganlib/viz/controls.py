@@ -4,9 +4,10 @@ from collections.abc import Collection
 
 PER_DECADE = 10  # values of a slider for a float, and how many decades it goes to either side
 DECADES = 2
+NAMES = {"g_lr": "G's learning rate", "d_lr": "D's learning rate"}
 
 
-def slider(description: str, now, values: Collection | None = None, wide: int = 400):
+def slider(name: str, now, values: Collection | None = None, wide: int = 400):
     """An ipywidgets slider (functions: a dropdown) over ``values``, which stands at ``now``.
 
     By default, ``values`` are a ladder around a number. ``now`` is always one of them, exactly: widgets that round
@@ -19,11 +20,15 @@ def slider(description: str, now, values: Collection | None = None, wide: int = 
         values = sorted([*values, now]) if all(isinstance(v, int | float) for v in [*values, now]) else [now, *values]
     how = {"style": {"description_width": "150px"}, "layout": w.Layout(width=f"{wide}px")}
     kind = w.Dropdown if callable(now) or isinstance(now, str | tuple) else w.SelectionSlider
-    return kind(options=[(label(v), v) for v in values], value=now, description=description, **how)
+    return kind(options=[(_label(v), v) for v in values], value=now, description=NAMES.get(name, name), **how)
 
 
-def label(value) -> str:
-    """A setting's value as text."""
+def told(name: str, value) -> str:
+    """A setting and its value as text: ``G's learning rate 0.001``."""
+    return f"{NAMES.get(name, name)} {_label(value)}"
+
+
+def _label(value) -> str:
     return value.__name__ if hasattr(value, "__name__") else f"{value:.3g}" if type(value) is float else str(value)
 
 

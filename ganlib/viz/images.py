@@ -1,11 +1,10 @@
 """Pictures of a run: grids of images, loss curves, and samples over time.
 
 Images are uint8 or float in [-1, 1], tensor or array, ``[N, C, H, W]`` with C = 1 (grey) or 3 (colour). No figure is
-registered with pyplot: a notebook shows it once, at the end of a cell, and none is left open.
+registered with pyplot: a notebook shows it once, at the end of a cell, and none is left open. ``alt`` is the text that
+stands for it where it is read aloud; it need not be given.
 """
 
-import base64
-import functools
 import io
 import itertools
 import math
@@ -15,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from ganlib.data.images import as_uint8
+from ganlib.viz.controls import told
+from ganlib.viz.display import alt as set_alt
+from ganlib.viz.display import blank
 from ganlib.viz.palette import D_COLOR, G_COLOR, OTHER_COLORS
 
-DPI = 100  # of every figure: one image pixel is one pixel on the page
-PHOTOGRAPH = 50_000  # bytes; a colour figure with a larger PNG is tried as a JPEG
+SAMPLE, PAGE = 56, 640  # pixels: the least width of a sample on the page (a digit's, doubled), and that of a page
 
 
 def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.ndarray:
@@ -46,18 +47,24 @@ def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.nd
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def show(images, title: str | None = None, cols: int | None = None, pad: int = 2, scale: int | None = None):
+def show(images, title: str | None = None, cols: int | None = None, pad: int = 2, scale: int | None = None, alt=None):
     """The ``grid`` of images as a matplotlib Figure, pixel for pixel, under a title.
 
-    ``scale=None`` takes the largest scale up to 4 that keeps the grid within 640 pixels.
+    ``scale=None`` takes the largest scale up to 4 that keeps the grid within 640 pixels, but one at which an image is
+    at least 56 pixels wide: twice a digit's width.
     """
+    finished = np.shape(images)[2:] in ((1,), (3,))  # a picture, as in ``grid``
+    images = images if finished else as_uint8(images)
     if scale is None:
-        scale = max(1, min(4, 640 // grid(images, cols, pad).shape[1]))
+        least = 1 if finished else math.ceil(SAMPLE / images.shape[-1])
+        scale = max(1, least, min(4, PAGE // grid(images, cols, pad).shape[1]))
     sheet = grid(images, cols, pad, scale)
     # A narrow grid gets a page wide enough for its title.
     figure, tall = _page(sheet, head=28 if title else 0, width=max(sheet.shape[1], 9 * len(title or "")))
     if title:
         figure.text(0.003, 1 - 8 / tall, title, ha="left", va="top", fontsize=10)
+    about = "a picture" if finished else f"{len(images)} images of {images.shape[-2]} × {images.shape[-1]} pixels"
+    set_alt(figure, alt or ": ".join(filter(None, (title, about))))
     return figure
 
 
@@ -68,7 +75,7 @@ def save_png(images, path: str | Path, cols: int | None = None, pad: int = 2, sc
     return write_file(path, buffer.getvalue())
 
 
-def strip(history, n: int = 8, columns: int = 8):
+def strip(history, n: int = 8, columns: int = 8, alt: str | None = None):
     """A Figure of samples over time: a row for each of ``n`` z, a column per snapshot.
 
     ``history`` is what ``fit`` returned, or a list of ``(step, images [N, C, H, W])``; ``columns`` of its snapshots are
@@ -79,21 +86,22 @@ def strip(history, n: int = 8, columns: int = 8):
     chosen = spread_snapshots(history, columns)
     epoch = getattr(history, "steps_per_epoch", None)
     in_epochs = epoch and all(step % epoch == 0 for step, _ in chosen)
-    names = [f"epoch {step / epoch:.0f}" if in_epochs else f"step {step}" for step, _ in chosen]
+    names = [f"epoch {step / epoch:.0f}" if in_epochs else f"step {step:,}" for step, _ in chosen]
 
     batches = [as_uint8(images)[:n].numpy() for _, images in chosen]
     cells = np.stack(batches, axis=1).reshape(-1, *batches[0].shape[1:])  # [rows * columns, C, H, W]
     width, pad = cells.shape[-1], 2
-    scale = math.ceil(6.5 * max(map(len, names)) / width)  # columns wide enough for their titles
+    scale = math.ceil(max(SAMPLE, 6.5 * max(map(len, names))) / width)  # columns wide enough for their titles
     sheet = grid(cells, len(chosen), pad, scale)
     figure, tall = _page(sheet, head=20)
     for k, name in enumerate(names):
         middle = scale * (pad + k * (width + pad) + width / 2) / sheet.shape[1]
         figure.text(middle, 1 - 4 / tall, name, ha="center", va="top", fontsize=8)
+    set_alt(figure, alt or f"Samples of the same {len(batches[0])} z, a row each, at {', '.join(names)}")
     return figure
 
 
-def curves(history, equilibrium: dict[str, float] | None = None, score: str | None = None):
+def curves(history, equilibrium: dict[str, float] | None = None, score: str | None = None, alt: str | None = None):
     """A Figure of the losses at each step and, below them, a score if there is one.
 
     Each loss is drawn twice: raw (faint), and as its mean over a fiftieth of the run around each step. A dashed
@@ -108,24 +116,33 @@ def curves(history, equilibrium: dict[str, float] | None = None, score: str | No
         raise ValueError(f"There is no score '{score}'; measured were: {', '.join(names) or 'none'}.")
 
     figure, axes = panels(2 if names else 1)
+    ends = [f"{name} ends at {running_mean(v, max(1, len(v) // 50))[-1]:.3g}" for name, v in losses.items()]
     _plot_losses(axes[0], losses, equilibrium or {}, getattr(history, "first_step", 0))
     if names:
         name = score or names[0]
         steps, values = zip(*((step, found[name]) for step, found in history.scores if name in found), strict=True)
         axes[1].plot(steps, values, "o-", color=G_COLOR, markersize=3, linewidth=1.2)
         axes[1].set_ylabel(name)
+        ends.append(f"{name} goes from {values[0]:.3g} to {values[-1]:.3g}")
         if min(values) > 0 and max(values) > 20 * min(values):
             axes[1].set_yscale("log")
     axes[-1].set_xlabel("step (one generator update)")
+    for at, name, value in getattr(history, "changes", ()):
+        for panel in axes:
+            panel.axvline(at + 0.5, color="0.4", linewidth=0.8)
+        axes[0].annotate(
+            told(name, value), (at + 0.5, 0.98), xycoords=("data", "axes fraction"), rotation=90, fontsize=7, va="top"
+        )
     if epoch := history.steps_per_epoch:
         top = axes[0].secondary_xaxis("top", functions=(lambda s: s / epoch, lambda e: e * epoch))
         top.set_xlabel("epoch")
+    set_alt(figure, alt or f"Curves over {max(map(len, losses.values())):,} steps: {', '.join(ends)}")
     return figure
 
 
 def panels(n: int):
     """A Figure with ``n`` empty panels below each other, and the panels."""
-    figure = blank(720, 140 + 160 * n, few_colours=True, layout="constrained")
+    figure = blank(720, 140 + 160 * n, layout="constrained")
     axes = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
@@ -180,42 +197,6 @@ def spread_snapshots(history, at_most: int) -> list:
         raise ValueError(f"Asked for {at_most} snapshots; ask for at least 1.")
     last = len(snapshots) - 1
     return [snapshots[k] for k in np.linspace(last, 0, min(last + 1, at_most)).round().astype(int)[::-1]]
-
-
-def blank(width: float, height: float, few_colours: bool = False, **options):
-    """A Figure of ``width`` × ``height`` pixels that displays itself, without pyplot."""
-    from matplotlib.figure import Figure  # late: training without pictures need not wait for it
-
-    figure = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white", **options)
-    # IPython calls this first; its default for figures crops the page and needs pyplot.
-    figure._ipython_display_ = functools.partial(_display, figure, few_colours)
-    return figure
-
-
-def _display(figure, few_colours: bool) -> None:
-    from IPython.display import display
-
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI, bbox_inches=figure.bbox_inches)  # None would also crop
-    kind, content = _compressed(png, few_colours)
-    display({kind: base64.b64encode(content).decode(), "text/plain": repr(figure)}, raw=True)
-
-
-def _compressed(png: io.BytesIO, few_colours: bool) -> tuple[str, bytes]:
-    """Type and bytes of the picture, made smaller: a notebook stores every figure."""
-    image = Image.open(png).convert("RGB")  # matplotlib always writes RGBA
-    if not np.ptp(np.asarray(image), axis=2).any():  # all pixels are grey
-        image = image.convert("L")
-    elif few_colours:
-        image = image.quantize(128)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    if image.mode == "RGB" and buffer.tell() > PHOTOGRAPH:
-        photograph = io.BytesIO()  # at a quality that looks the same as the original
-        image.save(photograph, "JPEG", quality=82, subsampling=0)  # optimised, Pillow fails on noise
-        if photograph.tell() < buffer.tell():
-            return "image/jpeg", photograph.getvalue()
-    return "image/png", buffer.getvalue()
 
 
 def _page(sheet: np.ndarray, head: int, width: int | None = None):

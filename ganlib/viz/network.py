@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from ganlib.models import count_parameters, outputs
-from ganlib.viz.images import blank
+from ganlib.viz.display import alt, blank
 from ganlib.viz.palette import D_COLOR, G_COLOR
 
 TALL, THICK = 1.6, 1.1  # of a box of 64 × 64 pixels, and of 512 maps
@@ -43,6 +43,8 @@ def network(model: nn.Module, input_shape: tuple[int, ...], title: str = ""):
     axes.set(xlim=(-0.6, right + 0.6), ylim=(-TALL / 2 - 0.75, TALL / 2 + TALL * DEPTH + 0.3))
     if title:
         figure.text(0.5, 0.97, title, ha="center", va="top", fontsize=10)
+    sizes = " → ".join(" × ".join(map(str, shape)) for _, shape, _ in boxes)
+    alt(figure, f"{title or type(model).__name__} as boxes, one a layer: {sizes}")
     return figure
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import html
 import io
 import time
 from collections.abc import Callable
@@ -17,7 +15,8 @@ from ganlib._runtime.device import eval_mode
 from ganlib._runtime.progress import Bar
 from ganlib.data.images import to_uint8
 from ganlib.steps import GAN, change
-from ganlib.viz.controls import label, slider
+from ganlib.viz.controls import slider, told
+from ganlib.viz.display import img
 from ganlib.viz.images import grid
 from ganlib.viz.sparks import small_curves
 
@@ -25,7 +24,6 @@ SAMPLES_WIDE, SAMPLES_TALL, CURVES_WIDE = 544, 290, 420  # pixels of the picture
 REDRAWN = 0.5  # seconds between two pictures, at least
 SHARE = 0.015  # of the time is spent on pictures, at most
 LISTENS = 0.02  # seconds between two looks at the controls
-NAMES = {"g_lr": "G's learning rate", "d_lr": "D's learning rate"}
 
 
 def panel(gan: GAN, step: Callable | None = None, *, run=None, controls: bool = True, **values):
@@ -87,7 +85,7 @@ class _Panel:
         now = {f"{name}_lr": getattr(self.gan, f"{name}_opt").param_groups[0]["lr"] for name in "gd"}
         now |= {name: self.step.keywords[name] for name in self.values}
         now = {name: float(value) if hasattr(value, "item") else value for name, value in now.items()}
-        self.sliders = {name: slider(NAMES.get(name, name), at, self.values.get(name)) for name, at in now.items()}
+        self.sliders = {name: slider(name, at, self.values.get(name)) for name, at in now.items()}
         self.at = now
         self.pause = w.Button(description="pause", icon="pause")
         buttons = {"one step": "one_step", "stop": "stopped"} | ({"checkpoint": "save"} if self.run else {})
@@ -131,9 +129,7 @@ class _Panel:
         picture, text = self._picture(history)
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=88)
-        source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-        image = f'<img width="{picture.shape[1]}" alt="{html.escape(text)}" src="{source}">'
-        bundle = {"text/html": image, "text/plain": text}
+        bundle = {"text/html": img("image/jpeg", buffer.getvalue(), picture.shape[1], text), "text/plain": text}
         if self.view:
             self.view.update(bundle, raw=True)
         else:
@@ -185,5 +181,5 @@ class _Panel:
         self._draw(history)
         if self.words:
             self.box.close()
-            told = [f"step {at:,}: {NAMES.get(name, name)} {label(value)}" for at, name, value in history.changes]
-            self.words.update({"text/plain": "changed by hand: " + (" · ".join(told) or "nothing")}, raw=True)
+            changes = [f"step {at:,}: {told(name, value)}" for at, name, value in history.changes]
+            self.words.update({"text/plain": "changed by hand: " + (" · ".join(changes) or "nothing")}, raw=True)

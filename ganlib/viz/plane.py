@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib._runtime.device import eval_mode
-from ganlib.viz.images import blank
+from ganlib.viz.display import blank
 from ganlib.viz.palette import D_COLOR, FAKE_GROUND, G_COLOR, REAL_GROUND
 from ganlib.viz.palette import points as draw_points
 

@@ -3,12 +3,12 @@
 Made of the films in examples/gallery/ by scripts/make_teasers.py.
 """
 
-import base64
-import html
 import io
 from pathlib import Path
 
 from PIL import Image
+
+from ganlib.viz.display import img
 
 FILMS = Path(__file__).parent / "teasers"
 LEAST = 480  # pixels on the page
@@ -38,8 +38,7 @@ class Teaser:
     def _repr_html_(self) -> str:
         with Image.open(io.BytesIO(self.film)) as image:
             width = image.width * -(-LEAST // image.width)  # a whole multiple: every pixel becomes a square
-        content = base64.b64encode(self.film).decode()
-        return f'<img src="data:image/webp;base64,{content}" alt="{html.escape(self.alt)}" width="{width}">'
+        return img("image/webp", self.film, width, self.alt)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
