@@ -129,9 +129,8 @@ def test_the_modes_are_those_of_2500_fakes(monkeypatch):
 
     monkeypatch.setattr(notebook, "someone_there", lambda: True)
     shown = playground(perfect, dcgan_step, TARGETS, centers=CENTERS)
-    assert shown.children[1].children[1].value in [
-        f"step 0 · 8 of 8 modes, {s}% of the points on one" for s in (98, 99)
-    ]
+    _, note = shown.children[1].children
+    assert note.value in [f"step 0 · 8 of 8 modes, {share}% on one" for share in (98, 99)]
 
 
 def test_a_game_that_diverged_says_so_and_stops_the_clock(game):
@@ -139,11 +138,12 @@ def test_a_game_that_diverged_says_so_and_stops_the_clock(game):
         slider = game.its[f"{who}'s learning rate"]
         slider.options = [*slider.options, ("far too high", 1e30)]
         slider.value = 1e30
-    game.play.playing = True
+    playing = "playing" if game.play.has_trait("playing") else "_playing"  # ipywidgets 8, 7
+    setattr(game.play, playing, True)
     for tick in range(1, 50):
-        if game.play.playing:
+        if getattr(game.play, playing):
             game.play.value = tick
-    assert "diverged" in game.note.value and not game.play.playing
+    assert "diverged" in game.note.value and not getattr(game.play, playing)
     game.its["start over"].click()
     assert game.note.value.startswith("step 0 · ")
 
