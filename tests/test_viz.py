@@ -18,7 +18,7 @@ from PIL import Image
 
 from ganlib.data import ImageSet
 from ganlib.train import History
-from ganlib.viz import alt, network, register
+from ganlib.viz import alt, animation, network, register
 from ganlib.viz import images as viz
 from helpers import ROOT, history, noise
 
@@ -219,7 +219,7 @@ def test_importing_viz_waits_for_no_notebook_no_matplotlib_and_no_reader():
 def test_what_was_changed_by_hand_stands_in_the_curves_and_in_the_film():
     shots = [(step, torch.zeros(4, 1, 28, 28)) for step in (0, 10, 20)]
     losses = {"d_loss": [1.0, 2.0] * 10}
-    run = History(8, 5, "cpu", "float32", losses=losses, snapshots=shots, scores=[(5, {"fd": 1.0})])
+    run = History(8, 5, "cpu", "float32", losses=losses, snapshots=shots, scores=[(5, {"fd": 2.0}), (15, {"fd": 1.0})])
     plain = viz.curves(run)
     run.changes = [(4, "g_lr", 0.001), (15, "n_critic", 3)]
     changed = viz.curves(run)
@@ -227,4 +227,4 @@ def test_what_was_changed_by_hand_stands_in_the_curves_and_in_the_film():
         lines = [line for line in after.lines if line.get_xdata()[0] == line.get_xdata()[-1]]
         assert [line.get_xdata()[0] for line in lines] == [4.5, 15.5] and len(after.lines) == len(before.lines) + 2
     assert [text.get_text() for text in changed.axes[0].texts] == ["G's learning rate 0.001", "n_critic 3"]
-    assert viz.animation(run).names == ["step 0", "step 10 · G's learning rate 0.001", "step 20 · n_critic 3"]
+    assert animation(run).names == ["step 0", "step 10 · G's learning rate 0.001", "step 20 · n_critic 3"]

@@ -1,5 +1,6 @@
 """GANs whose images are points in the plane: the whole game in one picture."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -41,8 +42,7 @@ def picture(
     expects there, reals or fakes, by colour; the line is D = 1/2. Arrows show how ``g_loss`` pushes the first
     ``arrows`` fakes; their length is ``|push| / (1 + |push|)`` of the longest: half of it at 1 nat per unit of length.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # late, as in viz.images
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap  # late, as in viz.images
 
     if size < 50 or arrows < 0 or not 0 < extent < float("inf"):
         raise ValueError(f"size={size}, arrows={arrows}, extent={extent}, but must be at least 50, 0 and above 0.")
@@ -55,10 +55,10 @@ def picture(
     if not surface.isfinite().all():
         raise ValueError("The discriminator gives NaN: it has diverged; build the players anew, with lower rates.")
 
-    figure, fake = blank(size, size), fake.cpu()
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(-extent, extent), ylim=(-extent, extent))
-    axes.set_axis_off()
+    (canvas, axes), fake = _sheet(size), fake.cpu()
+    for drawn in [*axes.collections, *axes.texts]:
+        drawn.remove()
+    axes.set(xlim=(-extent, extent), ylim=(-extent, extent))
     tints = LinearSegmentedColormap.from_list("tints", [FAKE_GROUND, REAL_GROUND])
     axes.contourf(line, line, surface, np.linspace(0, 1, LEVELS + 1), cmap=tints)
     if surface.min() < 0.5 < surface.max():
@@ -73,6 +73,17 @@ def picture(
         axes.text(0.02, 0.98, title, transform=axes.transAxes, fontsize=8, va="top", bbox=box)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+@functools.lru_cache(4)
+def _sheet(size: int):
+    """A canvas of ``size`` pixels and its Axes, used again: building them takes a third of a picture's time."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = blank(size, size)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    return FigureCanvasAgg(figure), axes
 
 
 def _points(name: str, points: Tensor) -> Tensor:
