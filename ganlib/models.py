@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib._runtime.device import eval_mode
-from ganlib._runtime.randomness import rng
+from ganlib._runtime.randomness import rng, seeded
 from ganlib._runtime.weights import Network
 from ganlib._runtime.weights import load_strict as load_strict
 
@@ -148,8 +148,7 @@ def dcgan_discriminator(image_size=64, channels=3, width=64, *, base=4, norm="ba
     layers += [nn.Conv2d(maps[-1], 1, last)]
     discriminator = initialise(Discriminator(layers, image_size, channels, config), seed)
     if norm == "spectral":
-        with torch.random.fork_rng(devices=[]):  # the first singular vectors are drawn from the global generator
-            torch.manual_seed(seed)
+        with seeded(seed, torch.device("cpu")):  # the first singular vectors are drawn from the global generator
             for layer in discriminator:
                 if isinstance(layer, nn.Conv2d):
                     nn.utils.parametrizations.spectral_norm(layer)

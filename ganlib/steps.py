@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganlib import losses
-from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, rng
+from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, onto, rng
 
 Batches = Iterator[Tensor]  # of real images, float32 [B, C, H, W] in [-1, 1]
 Record = dict[str, Tensor]  # name -> scalar
@@ -69,7 +69,7 @@ class GAN:
     def sample_z(self, n: int) -> Tensor:
         """z ~ N(0, I), float32 [n, z_dim], drawn on the CPU: the same on every device."""
         z = torch.randn(n, self.z_dim, generator=self.z_rng)
-        return z.to(next(self.generator.parameters()).device)
+        return onto(z, next(self.generator.parameters()).device)
 
 
 @contextlib.contextmanager

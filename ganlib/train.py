@@ -18,7 +18,7 @@ from ganlib._runtime.kernels import faster_kernels
 from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
-from ganlib._runtime.stage import memory_layout, set_the_stage
+from ganlib._runtime.stage import check_record, memory_layout, set_the_stage
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, update_ema
@@ -64,7 +64,7 @@ def fit(
             ``("fd", "lowest")``, says which checkpoint is the best.
         score_every: when to score, like ``snapshot_every``.
         run: a :class:`ganlib.runs.Run`, which saves everything to disk.
-        precision: "auto" (bfloat16 where the hardware has it in silicon), "fp32" or "bf16".
+        precision: "fp32", "bf16" or "auto": bf16 for large networks where the hardware has it, on resuming as it was.
         watchers: called with the history after each step and at the end. Default: a progress bar and, in a notebook,
             samples as they form; ``()`` for none.
 
@@ -78,7 +78,7 @@ def fit(
     _check(gan, steps, seconds, batch_size)
     device = runtime.device(gan.device)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
-    dtype = runtime.choose_precision(device, size, precision)
+    dtype = runtime.choose_precision(device, size, run.precision(precision) if run else precision)
     batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device))
     history = History(batch_size, batches.per_epoch, device.type, str(dtype).removeprefix("torch."), gan.steps_done)
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
@@ -113,7 +113,7 @@ def _usual_watchers(gan: GAN) -> Sequence[Callable[[History], None]]:
 def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
     """Make steps until a limit is reached or training is interrupted."""
     device = batches.device
-    losses = _Losses(history, 1 if device.type == "cpu" else READ_EVERY)
+    losses = _Losses(history, 1 if device.type == "cpu" else READ_EVERY, gan.ema_generator)
     earlier = batches.epoch * batches.per_epoch + batches.index - history.batches
     with runtime.kept_memory(), global_generators_kept(device):
         try:
@@ -126,7 +126,7 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
                 with fast[0], fast[1]:
                     losses.add(step(gan, batches))
                 done = gan.steps_done + 1
-                if look.due(done) or (run and run.due(done)) or history.limit is not None or history.over(done):
+                if look.due(done) or (run and run.due(done)) or history.over(done):
                     losses.read()
                 update_ema(gan.ema_generator, gan.generator, gan.ema_decay, gan.steps_done)
                 gan.steps_done, gan.data_position = done, batches.state_dict()
@@ -138,7 +138,10 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
                     run.after_step(gan)
                 for watch in watchers:
                     watch(history)
-            losses.read()
+            if losses.unread:  # the time for what a GPU has still to finish counts, too
+                begun = time.perf_counter()
+                losses.read()
+                history.seconds += time.perf_counter() - begun
         except KeyboardInterrupt:
             history.stop()
             losses.read()
@@ -178,26 +181,19 @@ def due(step: int, every: Every) -> bool:
 
 
 class _Losses:
-    """Values returned by steps, read in blocks, as each read waits for the GPU."""
+    """Values returned by steps, read in blocks, as each read waits for the GPU.
 
-    def __init__(self, history: History, every: int):
+    Of a block with a loss that is not finite nothing stays in the ``average``: it is put back to before the block.
+    """
+
+    def __init__(self, history: History, every: int, average: nn.Module):
         self.history, self.every, self.unread = history, every, []
+        self.average = list(average.state_dict().values()) if every > 1 else []
+        self.good = [value.clone() for value in self.average]
 
     def add(self, record: dict[str, Tensor]) -> None:
         """Add what a step returned: a dict of scalars ``[]``, always with the same names."""
-        wanted = "it must return a dict of scalars such as {'d_loss': d_loss, 'g_loss': g_loss}"
-        if not isinstance(record, dict) or not record:
-            got = "nothing (is there a return?)" if record is None else f"a {type(record).__name__}: {record!r:.40}"
-            raise ValueError(f"The step returned {got}; {wanted}.")
-        for name, value in record.items():
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise ValueError(f"The step's '{name}' has shape {list(value.shape)}; {wanted}: take its mean().")
-            if not isinstance(value, Tensor | int | float):
-                raise ValueError(f"The step's '{name}' is of type {type(value).__name__}; {wanted}.")
-        if self.history.losses and set(record) != set(self.history.losses):
-            raise ValueError(
-                f"The step returned {sorted(record)}, but earlier {sorted(self.history.losses)}; return the same names."
-            )
+        check_record(record, earlier=self.unread[0] if self.unread else self.history.losses)
         self.unread.append({k: v.detach() if isinstance(v, Tensor) else torch.tensor(v) for k, v in record.items()})
         if len(self.unread) >= self.every:
             self.read()
@@ -208,6 +204,7 @@ class _Losses:
             values = {name: value.item() for name, value in self.unread.pop(0).items()}
             if bad := next((name for name, value in values.items() if not math.isfinite(value)), None):
                 step = self.history.first_step + self.history.steps + 1
+                self._copy(self.good, self.average)
                 raise Diverged(
                     f"{bad} became {values[bad]} at step {step:,}; the weights are useless now. Build the players "
                     "anew and try a lower learning rate or precision='fp32', or check the step: a log or a division "
@@ -216,6 +213,11 @@ class _Losses:
                 )
             for name, value in values.items():
                 self.history.losses.setdefault(name, []).append(value)
+        self._copy(self.average, self.good)
+
+    def _copy(self, source: list[Tensor], target: list[Tensor]) -> None:
+        if source:
+            torch._foreach_copy_(target, source)
 
 
 def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:

@@ -264,9 +264,13 @@ def test_pixels_move_to_the_device_unless_they_are_too_many(monkeypatch):
 def test_on_a_gpu_pixels_are_gathered_there_or_pinned(monkeypatch, resident):
     """Without a GPU: fake tensors know only shapes and devices. "cuda" and "cuda:0" are one device."""
     monkeypatch.setattr(module, "RESIDENT_BELOW", 128 if resident else 0)
-    with FakeTensorMode(), mock.patch.object(torch.Tensor, "pin_memory", lambda self: pinned.append(1) or self):
+    with (
+        FakeTensorMode(),
+        mock.patch.object(torch.Tensor, "pin_memory", lambda self: pinned.append(self.dtype) or self),
+    ):
         pinned = []
         assert as_uint8(torch.zeros(8, 1, 4, 4, dtype=torch.uint8, device="cuda")).device.type == "cpu"
         batch = next(Batches(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), 4, "cuda"))
     assert batch.device == torch.device("cuda:0") and batch.shape == (4, 1, 4, 4)
-    assert bool(pinned) is not resident
+    # The order and the mirrored flags once an epoch, and what is gathered on the CPU.
+    assert pinned == ([torch.int64, torch.bool] if resident else [torch.bool, torch.uint8])

@@ -434,18 +434,18 @@ def test_bf16_trains_close_to_fp32_and_every_update_sees_new_weights(images):
 def test_losses_read_late_are_the_same_losses(images, monkeypatch):
     at_once = quick(players(), images, steps=7)
     buffer = train._Losses
-    monkeypatch.setattr(train, "_Losses", lambda history, every: buffer(history, 3))
+    monkeypatch.setattr(train, "_Losses", lambda history, every, average: buffer(history, 3, average))
     late = quick(players(), images, steps=7)
     assert late.losses == at_once.losses and late.steps == 7
 
 
 def test_losses_are_read_before_anything_depends_on_them(images, monkeypatch):
     buffer, seen = train._Losses, []
-    monkeypatch.setattr(train, "_Losses", lambda history, every: buffer(history, 100))
+    monkeypatch.setattr(train, "_Losses", lambda history, every, average: buffer(history, 100, average))
     looks = dict(snapshot_every={2}, score=lambda g: {"x": 1}, score_every={5})
     quick(players(), images, steps=7, **looks, watchers=[lambda h: seen.append(h.steps)])
     assert seen == [0, 2, 2, 2, 5, 5, 7, 7]
-    history = quick(players(), images, seconds=0.05)  # a limit by the clock needs the step to have ended
+    history = quick(players(), images, seconds=0.05)  # losses not yet read when the time is over are read at the end
     assert len(history.losses["d_loss"]) == history.steps > 0
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import itertools
+import logging
 import os
 import platform
 import re
@@ -14,15 +16,38 @@ from pathlib import Path
 import torch
 from torch import nn
 
+log = logging.getLogger("ganlib")
+
 
 def device(name: str | None = None) -> torch.device:
     """The device called ``name``, such as "cuda:1". Default: CUDA, else MPS, else CPU."""
-    have = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    have = [*(kind for kind, is_there in there.items() if is_there and _works(kind)), "cpu"]
     with contextlib.suppress(RuntimeError):
         chosen = torch.device(name or have[0])
         if chosen.type in have and (chosen.index or 0) < max(1, torch.cuda.device_count()):
             return chosen
     raise ValueError(f"There is no device '{name}' here; this machine has: {', '.join(have)}.")
+
+
+@functools.cache
+def _works(kind: str) -> bool:
+    """Whether ``kind`` can compute at all: a build of PyTorch has kernels for some cards."""
+    try:
+        torch.ones(1, device=kind).add(1).item()
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        log.warning(f"This PyTorch cannot compute on '{kind}', so the CPU is used ({why}); install a build for it.")
+        return False
+    return True
+
+
+def card(where: torch.device) -> dict[str, str | int]:
+    """The name of a graphics card and the versions of its libraries; nothing for others."""
+    if where.type != "cuda":
+        return {}
+    versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"card": torch.cuda.get_device_name(where)} | versions
 
 
 def has_fast_bf16(where: torch.device) -> bool:
@@ -36,7 +61,8 @@ def has_fast_bf16(where: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported()
 
 
-# With fewer parameters a CPU is at most half as fast again, and the few runs compared were no better for it.
+# With fewer parameters a CPU is at most half as fast again, and the few runs compared were no better for it. A GPU is
+# through with a small network before Python has told it the next operation, and autocast adds operations.
 SMALLEST_BF16_NETWORK = 1_000_000
 
 
@@ -44,8 +70,12 @@ def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto"
     """float32 or bfloat16 for ``asked``, "auto", "fp32" or "bf16"."""
     if asked not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision is '{asked}', but must be 'auto', 'fp32' or 'bf16'.")
-    worth_it = (where.type != "cpu" or n_parameters >= SMALLEST_BF16_NETWORK) and has_fast_bf16(where)
-    return torch.bfloat16 if asked == "bf16" or (asked == "auto" and worth_it) else torch.float32
+    if asked == "auto":
+        asked = "bf16" if n_parameters >= SMALLEST_BF16_NETWORK and has_fast_bf16(where) else "fp32"
+    if asked == "bf16" and where.type == "cuda" and not has_fast_bf16(where):
+        name = torch.cuda.get_device_name(where)
+        raise ValueError(f"precision is 'bf16', but this card ({name}) has no bfloat16; take 'fp32' or 'auto'.")
+    return torch.bfloat16 if asked == "bf16" else torch.float32
 
 
 def autocast(where: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:

@@ -1,4 +1,4 @@
-"""Random numbers: a generator for each purpose, and a seed for each step."""
+"""Random numbers: a generator for each purpose, a seed for each step, a way to the GPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import torch
+from torch import Tensor
 
 # Added to a seed for numbers that must differ from those drawn from the seed itself: z in training from the numbers
 # behind the first weights, fixed z from the first z in training, and images made from a score's reals, such as resized
@@ -25,28 +26,55 @@ def rng(seed: int, where: str | torch.device = "cpu") -> torch.Generator:
     return torch.Generator(where).manual_seed(seed)
 
 
+def onto(numbers: Tensor, where: torch.device) -> Tensor:
+    """``numbers`` from the CPU on ``where``; a GPU's work goes on meanwhile.
+
+    Everything new in a step comes this way: reals, z, ε, augmentations. It is drawn on the CPU, the same on every
+    device. A copy from ordinary memory would wait until the GPU has finished all that it was given so far.
+    """
+    if where.type != "cuda" or numbers.device.type != "cpu":
+        return numbers.to(where)
+    return numbers.pin_memory().to(where, non_blocking=True)
+
+
 @contextlib.contextmanager
 def global_generators_kept(where: torch.device):
-    """Restore the global generators of torch, Python and NumPy after the block."""
+    """Restore the global generators of torch, Python, NumPy and ``where`` after the block."""
     python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 - a step may draw from it
+    on_mps = torch.mps.get_rng_state() if where.type == "mps" else None  # fork_rng does not know how
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numbers)  # noqa: NPY002
+            if on_mps is not None:
+                torch.mps.set_rng_state(on_mps)
+
+
+@contextlib.contextmanager
+def seeded(number: int, where: torch.device):
+    """The global generators, seeded inside the block and restored after it."""
+    with global_generators_kept(where):
+        _seed(number, where)
+        yield
 
 
 def seed_step(seed: int, step: int, where: torch.device) -> None:
-    """Seed the global generators before each step, so checkpoints need not save them.
+    """Seed the global generators before each step, so checkpoints need not save them."""
+    _seed((seed * 1_000_003 + step) % 2**63, where)
 
-    ``torch.manual_seed`` would do, but without a GPU it stores a stack trace at each call, in case one appears later.
+
+def _seed(number: int, where: torch.device) -> None:
+    """Seed the global generators of torch, Python, NumPy and ``where``, no other's.
+
+    ``torch.manual_seed`` seeds all devices; without a GPU it stores a stack trace at each call, in case one appears.
     """
-    number = (seed * 1_000_003 + step) % 2**63
     torch.default_generator.manual_seed(number)
     random.seed(number)
     np.random.seed(number % 2**32)  # noqa: NPY002
     if where.type == "cuda":
-        torch.cuda.manual_seed_all(number)
+        with torch.cuda.device(where):
+            torch.cuda.manual_seed(number)
     elif where.type == "mps":
         torch.mps.manual_seed(number)

@@ -1,10 +1,12 @@
-"""Preparing for training: players, optimisers and batches, placed for speed."""
+"""Preparing for training: all in its place for speed; and what a step must return."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger("ganlib")
 
@@ -38,3 +40,18 @@ def set_the_stage(gan, batches) -> None:
             batches.load_state_dict(gan.data_position)
         except ValueError as error:
             log.info(f"The images start from their first epoch. {error}")
+
+
+def check_record(record, earlier: Collection[str]) -> None:
+    """Refuse what a step returned if it is no dict of scalars with its earlier names."""
+    wanted = "it must return a dict of scalars such as {'d_loss': d_loss, 'g_loss': g_loss}"
+    if not isinstance(record, dict) or not record:
+        got = "nothing (is there a return?)" if record is None else f"a {type(record).__name__}: {record!r:.40}"
+        raise ValueError(f"The step returned {got}; {wanted}.")
+    for name, value in record.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise ValueError(f"The step's '{name}' has shape {list(value.shape)}; {wanted}: take its mean().")
+        if not isinstance(value, Tensor | int | float):
+            raise ValueError(f"The step's '{name}' is of type {type(value).__name__}; {wanted}.")
+    if earlier and {*record} != {*earlier}:
+        raise ValueError(f"The step returned {sorted(record)}, but earlier {sorted(earlier)}; return the same names.")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ganlib._runtime.randomness import onto
+
 
 def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
     """Augment images [B, C, H, W] in [-1, 1], each at random; twice differentiable.
@@ -46,7 +48,7 @@ def _augment_inputs(discriminator: nn.Module, inputs: tuple[Tensor, ...]) -> tup
 
 def _colour(images: Tensor) -> Tensor:
     """Shift brightness by up to ±0.5, scale saturation by 0-2, contrast by 0.5-1.5."""
-    brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1).to(images)
+    brightness, saturation, contrast = onto(torch.rand(3, len(images), 1, 1, 1), images.device).to(images.dtype)
     images = images + 0.5 * (2 * brightness - 1)
     grey = images.mean(1, keepdim=True)
     images = grey + 2 * saturation * (images - grey)
@@ -60,7 +62,7 @@ def _translate(images: Tensor) -> Tensor:
         images = images.transpose(2, 3)
         reach, size = images.shape[3] // 8, images.shape[3]
         come_from = torch.arange(size) + reach - torch.randint(-reach, reach + 1, (len(images), 1))
-        index = come_from.view(-1, 1, 1, size).to(images.device)
+        index = onto(come_from.view(-1, 1, 1, size), images.device)
         images = pad(images, (reach, reach)).gather(3, index.expand(images.shape))
     return images
 
@@ -71,7 +73,7 @@ def _cut_out(images: Tensor) -> Tensor:
     for axis, size in enumerate(images.shape[2:], 1):
         place = torch.arange(size) - torch.randint(0, size + 1, (len(images), 1)) + size // 2 // 2
         inside = inside & ((place >= 0) & (place < size // 2)).unsqueeze(3 - axis)
-    return images * (~inside).unsqueeze(1).to(images)
+    return images * onto(~inside, images.device).unsqueeze(1).to(images.dtype)
 
 
 # name -> what it does to images [B, C, H, W], in the order in which they are applied

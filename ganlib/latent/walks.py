@@ -21,8 +21,8 @@ Classifier = Callable[[Tensor], Tensor]  # uint8 [B, C, H, W] on the generator's
 
 def lerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
     """The line from ``a`` [..., z_dim] at t = 0 to ``b`` at t = 1; ``t`` may be [n]."""
-    t = torch.as_tensor(t, dtype=torch.float64, device=a.device)[..., None]
-    return ((1 - t) * a + t * b).to(a.dtype)  # in float64, like t
+    one, other, t = _exact(a, b, t)
+    return ((1 - t) * one + t * other).to(a)
 
 
 def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
@@ -30,14 +30,20 @@ def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
 
     Between vectors on one line, which define no circle, it is :func:`lerp`. Source: White, arXiv:1609.04468.
     """
-    one, other = a.double(), b.double()
-    t = torch.as_tensor(t, dtype=torch.float64, device=a.device)[..., None]
+    one, other, t = _exact(a, b, t)
     angle = torch.cosine_similarity(one, other, dim=-1).clamp(-1, 1).arccos()[..., None]
     on_a_line = angle.sin() < PARALLEL
     sine = torch.where(on_a_line, 1.0, angle.sin())
     from_one = torch.where(on_a_line, 1 - t, ((1 - t) * angle).sin() / sine)
     from_other = torch.where(on_a_line, t, (t * angle).sin() / sine)
-    return (from_one * one + from_other * other).to(a.dtype)
+    return (from_one * one + from_other * other).to(a)
+
+
+def _exact(a: Tensor, b: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Two vectors and t [..., 1] in float64; on the CPU, if MPS has them: it has no float64."""
+    home = torch.device("cpu") if a.device.type == "mps" else a.device
+    t = torch.as_tensor(t.to(home) if isinstance(t, Tensor) else t, dtype=torch.float64, device=home)
+    return a.to(home).double(), b.to(home).double(), t[..., None]
 
 
 def path(points: Tensor, n: int, spherical: bool = True, loop: bool = False) -> Tensor:
@@ -49,7 +55,7 @@ def path(points: Tensor, n: int, spherical: bool = True, loop: bool = False) -> 
         raise ValueError(f"A path leads through 2 or more finite points [k, z_dim], not {list(points.shape)}.")
     _check_least(1, n=n)
     between = slerp if spherical else lerp
-    t = torch.arange(n, dtype=torch.float64, device=points.device) / n
+    t = torch.arange(n, dtype=torch.float64) / n
     stops = [*points, points[0]] if loop else [*points]
     legs = [between(a, b, t) for a, b in itertools.pairwise(stops)]
     return torch.cat(legs if loop else [*legs, points[-1:]])
@@ -64,7 +70,7 @@ def plane(corners: Tensor, rows: int, cols: int, spherical: bool = True) -> Tens
         raise ValueError(f"A map has 4 finite corners [4, z_dim], not {list(corners.shape)}.")
     _check_least(2, rows=rows, cols=cols)
     between = slerp if spherical else lerp
-    down, across = (torch.linspace(0, 1, n, dtype=torch.float64, device=corners.device) for n in (rows, cols))
+    down, across = (torch.linspace(0, 1, n, dtype=torch.float64) for n in (rows, cols))
     left, right = between(corners[0], corners[2], down), between(corners[1], corners[3], down)
     return between(left[:, None], right[:, None], across).flatten(0, 1)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ganlib import models
 from ganlib._runtime.device import eval_mode
-from ganlib._runtime.randomness import global_generators_kept, rng
+from ganlib._runtime.randomness import rng, seeded
 from ganlib.data.images import ImageSet, to_float
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # on the squared weights; a fifth of the training images chooses one
@@ -57,7 +57,8 @@ def probe(discriminator: nn.Module, train: ImageSet, test: ImageSet, *, untraine
     config = getattr(discriminator, "config", None)
     if untrained is None and not config:
         raise ValueError("This discriminator does not say how it was built; give one as it was before: untrained=...")
-    untrained = models.Discriminator.build(config) if untrained is None else untrained
+    if untrained is None:
+        untrained = models.Discriminator.build(config).to(next(discriminator.parameters()).device)
     views = [partial(pooled_maps, net) for net in (discriminator, untrained)] + [lambda x: to_float(x).flatten(1)]
     found = [classify(view(train.pixels), train.labels, view(test.pixels), test.labels) for view in views]
     return Probe(*found, len(train), len(test), classes)
@@ -118,12 +119,12 @@ def overfitting(
         raise ValueError(f"{n} images are too few to tell how unseen ones fare: hold out 100 or more.")
     asked = copy.deepcopy(discriminator).train()
     where = next(asked.parameters()).device
-    z = torch.randn(n, generator.z_dim, generator=rng(0)).to(where)
+    home = next((weight.device for weight in generator.parameters()), where)
+    z = torch.randn(n, generator.z_dim, generator=rng(0))
     with eval_mode(generator):
-        fakes = torch.cat([generator(part) for part in z.split(BATCH)]).cpu()
+        fakes = torch.cat([generator(part.to(home)) for part in z.split(BATCH)]).cpu()
     shares, mean = {}, {}
-    with global_generators_kept(where):
-        torch.manual_seed(0)
+    with seeded(0, where):
         reals = (to_float(images.take(n).pixels) for images in (seen, held_out))
         for name, images in zip(("seen", "held_out", "fake"), (*reals, fakes), strict=True):
             parts = [part.to(where) for part in images.split(BATCH) if len(part) > 1]  # BatchNorm needs two

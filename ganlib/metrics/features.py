@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
-from ganlib._runtime.randomness import GIVEN_STREAM, global_generators_kept, rng
+from ganlib._runtime.randomness import GIVEN_STREAM, rng, seeded
 from ganlib.data.images import ImageSet, as_uint8
 from ganlib.metrics.distances import Statistics, check_features, feature_statistics
 
@@ -107,8 +107,7 @@ def fake_batches(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> It
         # Full batches: BatchNorm in train mode always sees a hundred, and the first m images do not depend on n.
         z = torch.randn(BATCH, fakes.z_dim, generator=g)
         how = runtime.eval_mode(fakes) if isinstance(fakes, nn.Module) and mode == "eval" else torch.no_grad()
-        with global_generators_kept(where), how:
-            torch.manual_seed(seed + start)
+        with seeded(seed + start, where), how:
             images = fakes(z.to(where))
         yield as_uint8(images[: n - start])
 

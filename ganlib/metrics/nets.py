@@ -31,7 +31,10 @@ class Classifier(nn.Module):
         self.head = nn.Linear(N_FEATURES, 10)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features float32 [N, 64], ≥ 0, and logits [N, 10] of uint8 images [N, C, H, W]."""
+        """Features float32 [N, 64], ≥ 0, and logits [N, 10] of uint8 images [N, C, H, W].
+
+        It is computed where the net is; what is returned is where the images are.
+        """
         if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != self.image_shape:
             channels, size, _ = self.image_shape
             what = f"{'grey' if channels == 1 else 'colour'} {size}×{size} uint8, not {pixels.dtype}"
@@ -39,7 +42,7 @@ class Classifier(nn.Module):
             raise ValueError(f"The {self.name} judges images in {what} {list(pixels.shape)}; {how}.")
         # The net's own range, [0, 1]: black is 0, the same as the convolutions' padding.
         features = self.body(pixels.to(self.head.weight.device).float() / 255)
-        return features, self.head(features)
+        return features.to(pixels.device), self.head(features).to(pixels.device)
 
 
 def _block(n_in: int, n_out: int, pool: bool = True) -> list[nn.Module]:
@@ -65,14 +68,14 @@ def new_cifar_net() -> Classifier:
 
 @functools.cache
 def digit_net() -> Classifier:
-    """ganlib's digit net, frozen, in eval mode, on the CPU: loaded once and shared."""
-    return load_weights(new_digit_net())
+    """ganlib's digit net, frozen, in eval mode, on the best device: loaded once."""
+    return load_weights(new_digit_net()).to(runtime.device())
 
 
 @functools.cache
 def cifar_net() -> Classifier:
-    """ganlib's CIFAR-10 net, frozen, in eval mode, on the CPU: loaded once and shared."""
-    return load_weights(new_cifar_net())
+    """ganlib's CIFAR-10 net, frozen, in eval mode, on the best device: loaded once."""
+    return load_weights(new_cifar_net()).to(runtime.device())
 
 
 def load_weights(net: Classifier, path: str | os.PathLike | None = None) -> Classifier:
@@ -111,11 +114,11 @@ class Inception(nn.Module):
             raise ValueError(f"Inception judges uint8 [N, 3, H, W], not {what}; load or make them with channels=3.")
         where = next(self.net.parameters()).device
         features, logits = zip(*(self.net(some.to(where)) for some in pixels.split(ENLARGED)), strict=True)
-        return torch.cat(features), torch.cat(logits)
+        return torch.cat(features).to(pixels.device), torch.cat(logits).to(pixels.device)
 
 
 def inception_net(weights: str | os.PathLike | None = None) -> Inception:
-    """Inception on the CPU, frozen, in eval mode; about 10 images a second per core.
+    """Inception on the best device, in eval mode; on a CPU 10 images a second per core.
 
     ``weights`` is a copy of torch-fidelity's; None looks for it in the data roots and in torch.hub's folder, and
     downloads it there (95 MB), checked against the hash in its name. No pickle in it is run.
@@ -143,4 +146,4 @@ def inception_net(weights: str | os.PathLike | None = None) -> Inception:
         cure = f"Download {url} and put it into '{roots[0]}', or give its path: inception_net('path/to/{name}')"
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(f"'{path}' cannot be used as Inception's weights: {why}. {cure}.") from error
-    return Inception(net).eval()
+    return Inception(net).eval().to(runtime.device())

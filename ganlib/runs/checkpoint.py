@@ -123,8 +123,8 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def pretrained(name: str) -> Generator:
-    """A generator that comes with ganlib, "celeba" or "cifar10" (examples/gallery)."""
-    return load_generator(_shipped(name, ".safetensors"))
+    """A generator that comes with ganlib, "celeba" or "cifar10", on the best device."""
+    return load_generator(_shipped(name, ".safetensors")).to(runtime.device())
 
 
 def record(name: str) -> dict[str, list[dict]]:

@@ -35,14 +35,8 @@ from ganlib.train import History
 
 KEPT = 3  # checkpoints kept: this many of the last, the best one, and those in keep_at
 RECORD_EVERY = 10.0  # seconds between two writes to the .jsonl files, besides those at each checkpoint
-IN_FACTS = (
-    "first_step",
-    "batches",
-    "seconds",
-    "scores",
-    "best_by",
-    "changes",
-)  # of a history, saved as JSON in a checkpoint
+# Of a history, saved as JSON in a checkpoint.
+IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by", "changes")
 COLUMNS = 8  # images of a snapshot side by side
 NAME = re.compile(r"step-(\d+)\.png$")
 
@@ -111,6 +105,13 @@ class Run:
             yield
             self._gan = gan if history.intact else None  # training cannot continue exactly from the middle of a step
             self._end(gan)
+
+    def precision(self, asked: str) -> str:
+        """The precision that is ``asked`` for; in a resumed run "auto" is what it had."""
+        if asked == "auto" and self.resume and checkpoint.steps_in(self.folder):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: the checkpoints know, too
+                return {"float32": "fp32", "bfloat16": "bf16"}[config_of(self.folder)["arguments"]["precision"]]
+        return asked
 
     def due(self, step: int) -> bool:
         """Whether there is a checkpoint after ``step``."""

@@ -41,6 +41,7 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     versions = {module.__name__: str(module.__version__) for module in (torch, np, safetensors)}
     versions |= {"python": platform.python_version(), "ganlib": metadata.version("ganlib"), "git": _git_revision()}
     machine = {"processor": runtime.processor(), "threads": torch.get_num_threads()}
+    machine |= runtime.card(torch.device(gan.device or arguments.get("device", "cpu")))
     return {
         "arguments": plain(arguments),
         "players": players,
@@ -110,7 +111,8 @@ def differences(before: dict, now: dict) -> list[str]:
 
 def new_surroundings(before: dict, now: dict) -> list[str]:
     """Changes of machine or version, which may change a run's last digits."""
-    pairs = [(name, before["ran_on"].get(name), now["ran_on"][name]) for name in ("torch", "processor", "threads")]
+    told = ("torch", "processor", "threads", "card", "cuda", "cudnn")
+    pairs = [(name, before["ran_on"].get(name), now["ran_on"].get(name)) for name in told]
     return [f"{name} {has} instead of {was}" for name, was, has in pairs if was != has]
 
 

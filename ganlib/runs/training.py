@@ -76,7 +76,8 @@ def train(*, preset: str | None = None, **given) -> History | None:
     if rank:
         if resumed and checkpoint.steps_in(config.resume_path):
             checkpoint.restore(gan, *checkpoint.newest(config.resume_path), keep_settings=checkpoint.OPTIMISERS)
-        return follow(gan, step, images, device, batch_size=config.batch_size, precision=config.precision)
+        precision = Run(config.resume_path, resume=True).precision(config.precision) if resumed else config.precision
+        return follow(gan, step, images, device, batch_size=config.batch_size, precision=precision)
     how["score"] = build.score_for(images) if how["score_every"] else None
     if how["score_every"] and how["score"] is None:
         log.info("No score: only MNIST's digits and colour pictures, 128 or more, can be judged here.")

@@ -1,0 +1,231 @@
+"""A CUDA device that is not there, for machines without one.
+
+Inside ``with virtual_cuda() as gpu:`` tensors stay in the CPU's memory and are computed there, but know a device: a
+tag on their storage, which views, parameters and detached tensors share. Where a real card raises an error (tensors on
+two devices, ``.numpy()`` of its tensors, a CPU generator for a tensor made on it), so does this one. Where Python would
+wait for a real card to finish its work, that is counted with the line that waits: ``gpu.waits``. It has no kernels or
+streams of its own. With ``kind="mps"`` it refuses float64, as Apple's devices do.
+
+The idea is a ``TorchFunctionMode``: torch hands it every function called with or for a tensor, in this thread, but not
+what runs inside such a function; so a result is on the device if any of its arguments is.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import sys
+from unittest import mock
+
+import torch
+import torch._dynamo  # torch's optimisers import it, and it must not meet what is replaced here
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+CPU = torch.device("cpu")
+
+
+def named(owner, names: str) -> set:
+    return {getattr(owner, name) for name in names.split() if hasattr(owner, name)}
+
+
+# Functions that make a tensor; the second line those that copy what they are given.
+FILLED = named(torch, "zeros ones empty full rand randn randint randperm arange linspace logspace eye empty_strided")
+FILLED |= named(torch, "tril_indices triu_indices hann_window normal")
+COPIED = named(torch, "tensor as_tensor asarray scalar_tensor from_numpy frombuffer")
+# What needs a number from the device in Python, or a shape that depends on numbers there.
+READS = named(Tensor, "item tolist __float__ __int__ __bool__ __index__ __format__ __repr__ __contains__ is_nonzero")
+SIZED = {each for owner in (torch, Tensor) for each in named(owner, "nonzero argwhere masked_select unique bincount")}
+SIZED |= named(torch, "allclose equal isin unique_consecutive histc") | named(Tensor, "allclose equal")
+# What may be called with tensors of several devices.
+ACROSS = named(Tensor, "copy_ __setitem__ __getitem__ type_as expand_as view_as reshape_as set_ index_put_ index_put")
+ACROSS |= named(torch, "_has_compatible_shallow_copy_type _foreach_copy_") | {torch.autograd.backward}
+# Where not even a single number may be on another device, as it may in arithmetic.
+STRICT = named(torch, "cat stack concat conv2d conv_transpose2d matmul mm bmm addmm")
+STRICT |= {torch.nn.functional.linear, Tensor.matmul, Tensor.__matmul__}
+
+
+def is_there(tensor: Tensor) -> bool:
+    """Whether a tensor is on the virtual device."""
+    try:
+        return getattr(tensor.untyped_storage(), "virtual", False)
+    except (NotImplementedError, RuntimeError):  # sparse tensors, and those without memory
+        return False
+
+
+def put(tensor, there: bool) -> None:
+    """Say where a tensor is, and everything that shares its memory."""
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or is_there(tensor) == there:
+        return
+    if tensor.untyped_storage().device.type == "cpu":  # not "meta"
+        tensor.untyped_storage().virtual = there
+
+
+def is_pinned(tensor: Tensor) -> bool:
+    return getattr(tensor.untyped_storage(), "pinned", False)
+
+
+class VirtualDevice(TorchFunctionMode):
+    """The device; see the module's docstring."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.device, self.waits = torch.device(kind, 0), collections.Counter()
+
+    def wait(self, what: str) -> None:
+        """Count a wait, by what waits and the innermost line outside torch and this file."""
+        frame = sys._getframe(1)
+        while frame and (frame.f_code.co_filename == __file__ or "site-packages" in frame.f_code.co_filename):
+            frame = frame.f_back
+        where = frame and f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+        self.waits[f"{where} {what}"] += 1
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs, name = dict(kwargs or {}), getattr(func, "__name__", "")
+        if name in ("__get__", "__set__"):
+            return self._property(func, name, *args)
+        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        there = [is_there(tensor) for tensor in tensors]
+        if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
+            return self._moved(func, *args, **kwargs)
+        if func in (Tensor.numpy, Tensor.__array__) and any(there):
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first.")
+        if func in (Tensor.pin_memory, Tensor.is_pinned):
+            return self._pinned(func, tensors[0])
+        target = self._target(func, name, kwargs, any(there))
+        pinned = kwargs.pop("pin_memory", False) if func in FILLED | COPIED else False
+        self._check_and_count(func, tensors, there, target)
+        found = func(*args, **kwargs)
+        if func not in (Tensor.copy_, Tensor.__setitem__) and (target is not None or any(there)):
+            for each in tree_leaves(found):
+                put(each, any(there) if target is None else target)
+                self._check_dtype(each)
+        if pinned:
+            found.untyped_storage().pinned = True
+        return found
+
+    def _property(self, func, name: str, *args):
+        """An attribute of a tensor, read or set."""
+        (tensor, *value), attribute = args, getattr(getattr(func, "__self__", None), "__name__", "")
+        if name == "__set__":
+            if attribute == "grad" and isinstance(value[0], Tensor) and is_there(tensor) != is_there(value[0]):
+                raise RuntimeError("assigned grad has data located on a different device")
+            return func(*args)
+        if attribute == "device" and is_there(tensor):
+            return self.device
+        if attribute in ("is_cuda", "is_mps", "is_cpu"):
+            return attribute == f"is_{self.device.type if is_there(tensor) else 'cpu'}"
+        found = func(*args)
+        if attribute in ("grad", "_grad"):
+            put(found, is_there(tensor))  # it was made inside of backward, where nothing is seen
+        return found
+
+    def _target(self, func, name: str, kwargs: dict, some_there: bool) -> bool | None:
+        """Where a function that makes tensors puts them; None for all others."""
+        makes = func in FILLED or func in COPIED
+        if not makes and not name.endswith("_like") and not name.startswith("new_"):
+            return None
+        given = kwargs.get("device")
+        if given is not None:
+            if torch.device(given).type == "meta":
+                return False
+            kwargs["device"] = CPU
+            target = torch.device(given).type == self.device.type
+        else:
+            target = some_there and (not makes or func in (torch.as_tensor, torch.asarray))
+        if target and isinstance(kwargs.get("generator"), torch.Generator):
+            raise RuntimeError(f"Expected a '{self.device.type}' device type for generator but found 'cpu'")
+        if target and (name == "new_tensor" or (func in COPIED and not some_there)):
+            self.wait("copies from Python")
+        return target
+
+    def _check_and_count(self, func, tensors: list[Tensor], there: list[bool], target: bool | None) -> None:
+        """Raise what a real device raises; count what would wait."""
+        if not any(there):
+            return
+        if not all(there) and func not in ACROSS and target is None:
+            odd = [tensor for tensor, is_there in zip(tensors, there, strict=True) if not is_there]
+            if func in STRICT or any(tensor.ndim for tensor in odd):
+                what = getattr(func, "__qualname__", func)
+                found = f"but found at least two devices, {self.device} and cpu! (in {what})"
+                raise RuntimeError(f"Expected all tensors to be on the same device, {found}")
+        if func is Tensor.__getitem__:
+            if not there[0]:
+                raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+            for index, is_there in zip(tensors[1:], there[1:], strict=True):
+                if index.dtype in (torch.bool, torch.uint8) or index.ndim == 0 or not is_there:
+                    self.wait("indexes")
+        elif func is Tensor.__setitem__ and any(t.ndim and not here for t, here in zip(tensors, there, strict=True)):
+            self.wait("copies")
+        elif func in READS or func in SIZED or (func is torch.where and len(tensors) == 1):
+            self.wait("reads")
+        elif func is Tensor.copy_ and there[0] != there[1] and not (is_pinned(tensors[1]) or tensors[1].ndim == 0):
+            self.wait("copies")
+
+    def _check_dtype(self, tensor) -> None:
+        fine = not isinstance(tensor, Tensor) or tensor.dtype != torch.float64 or not is_there(tensor)
+        if self.device.type == "mps" and not fine:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype; use float32 instead.")
+
+    def _pinned(self, func, tensor: Tensor):
+        if func is Tensor.is_pinned:
+            return is_pinned(tensor)
+        if is_there(tensor):
+            raise RuntimeError(f"cannot pin a tensor of {self.device}: only dense CPU tensors can be pinned")
+        copy = tensor.clone()
+        copy.untyped_storage().pinned = True
+        return copy
+
+    def _moved(self, func, tensor: Tensor, *args, copy: bool = False, **kwargs):
+        """``.to``, ``.cpu`` and ``.cuda``: another device, dtype or memory format."""
+        here, layout, dtype = is_there(tensor), kwargs.get("memory_format"), tensor.dtype
+        if func is not Tensor.to:
+            wanted, later = func is Tensor.cuda, kwargs.get("non_blocking", False)
+        elif other := next((each for each in [*args[:1], kwargs.get("other")] if isinstance(each, Tensor)), None):
+            wanted, dtype, later = is_there(other), other.dtype, kwargs.get("non_blocking", False)
+        else:
+            device, given, later, layout = torch._C._nn._parse_to(*args, **kwargs)
+            if device is not None and device.type == "meta":
+                return func(tensor, *args, **kwargs)
+            dtype = given or dtype
+            wanted = here if device is None else device.type == self.device.type
+        how = {} if layout is None else {"memory_format": layout}
+        moved = Tensor.to(tensor, dtype=dtype, copy=copy or wanted != here, **how)
+        if wanted != here and (here or not (later and is_pinned(tensor))):
+            self.wait("copies")
+        if moved is not tensor:
+            put(moved, wanted)
+            self._check_dtype(moved)
+        return moved
+
+
+class _Autocast(torch.amp.autocast_mode.autocast):
+    def __init__(self, device_type, *args, **kwargs):
+        super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def virtual_cuda(capability: tuple[int, int] = (8, 0), kind: str = "cuda"):
+    """A virtual device of this thread in the block, of the compute ``capability``."""
+    gpu = VirtualDevice(kind)
+    gpu.numbers = numbers = torch.Generator()  # the device's own
+    backend = torch.cuda if kind == "cuda" else torch.mps
+    instead = {
+        **dict(is_available=lambda: True, device_count=lambda: 1, manual_seed=numbers.manual_seed),
+        **dict(get_rng_state=lambda *_: numbers.get_state(), set_rng_state=lambda state, *_: numbers.set_state(state)),
+        "synchronize": lambda *_: gpu.wait("synchronises"),
+    }
+    if kind == "cuda":
+        instead |= dict(is_initialized=lambda: True, current_device=lambda: 0, manual_seed_all=numbers.manual_seed)
+        instead |= dict(get_device_capability=lambda *_: capability, get_device_name=lambda *_: "virtual")
+        instead["device"] = lambda *_: contextlib.nullcontext()
+    with contextlib.ExitStack() as stack:
+        for name, function in instead.items():
+            stack.enter_context(mock.patch.object(backend, name, function))
+        stack.enter_context(mock.patch.object(torch.backends.mps, "is_available", lambda: kind == "mps"))
+        stack.enter_context(mock.patch.object(torch.accelerator, "current_accelerator", lambda *_, **__: None))
+        for owner in (torch, torch.amp):
+            stack.enter_context(mock.patch.object(owner, "autocast", _Autocast))
+        stack.enter_context(gpu)
+        yield gpu
