@@ -182,7 +182,8 @@ class VirtualDevice(TorchFunctionMode):
         here, layout, dtype = is_there(tensor), kwargs.get("memory_format"), tensor.dtype
         if func is not Tensor.to:
             wanted, later = func is Tensor.cuda, kwargs.get("non_blocking", False)
-        elif other := next((each for each in [*args[:1], kwargs.get("other")] if isinstance(each, Tensor)), None):
+        elif others := [each for each in [*args[:1], kwargs.get("other")] if isinstance(each, Tensor)]:
+            (other,) = others
             wanted, dtype, later = is_there(other), other.dtype, kwargs.get("non_blocking", False)
         else:
             device, given, later, layout = torch._C._nn._parse_to(*args, **kwargs)

@@ -107,14 +107,17 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 
 
 def load_generator(path: str | os.PathLike, name: str = "ema_generator") -> Generator:
-    """The averaged generator of a checkpoint or run, or its ``"generator"``, for eval."""
+    """The averaged generator of a checkpoint or run, or its ``"generator"``, to sample.
+
+    It is in eval mode, on the best device.
+    """
     tensors, facts = newest(path)
     if (config := facts["networks"].get(name)) is None:
         raise ValueError(f"'{path}' does not say how its {name} is built; build it yourself and load the weights.")
     generator = Generator.build(config)
     load_strict(generator, part_of(tensors, name), path)
     generator.averaged, generator.steps_done = name == "ema_generator", facts["steps_done"]
-    return generator.eval()
+    return generator.eval().to(runtime.device())
 
 
 def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -123,8 +126,8 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def pretrained(name: str) -> Generator:
-    """A generator that comes with ganlib, "celeba" or "cifar10", on the best device."""
-    return load_generator(_shipped(name, ".safetensors")).to(runtime.device())
+    """A generator that comes with ganlib, "celeba" or "cifar10", in eval mode."""
+    return load_generator(_shipped(name, ".safetensors"))
 
 
 def record(name: str) -> dict[str, list[dict]]:

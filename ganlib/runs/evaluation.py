@@ -45,7 +45,7 @@ def evaluate(
         if net is None:
             what = f"'{noted['name']}', {noted['shape']}: the digitnet takes MNIST's digits, the others colour pictures"
             raise ValueError(f"No net judges {what}. Name one (net) if it fits anyway.")
-    generator = checkpoint.load_generator(run, "ema_generator" if ema else "generator").to(runtime.device())
+    generator = checkpoint.load_generator(run, "ema_generator" if ema else "generator")
     reals = find_images(run, None if against == "train" else "test", data_root)
     runtime.check_writable(run)  # fail before the work, not after it
     if net == "digitnet":

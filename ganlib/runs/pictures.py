@@ -155,7 +155,7 @@ def reconstruct(
     rows, pictures = [], [given.pixels]
     for step in sorted(set(checkpoints)) or there:
         try:
-            generator = checkpoint.load_generator(checkpoint.path_of(run, step)).to(runtime.device())
+            generator = checkpoint.load_generator(checkpoint.path_of(run, step))
         except ValueError as error:
             log.warning(f"{error} It is left out.")
             continue

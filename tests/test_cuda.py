@@ -1,0 +1,451 @@
+"""Everything on a CUDA device, without one: nothing fails, nothing waits in a step, and the numbers are the CPU's."""
+
+import copy
+import json
+import logging
+import os
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import trained_by_command
+from torch import nn
+from torch.nn import functional as F
+from virtual_cuda import is_there, virtual_cuda
+
+from ganlib import GAN, Diverged, ImageSet, fit, latent, metrics, models, sample, steps, train
+from ganlib._runtime import device as runtime
+from ganlib._runtime import randomness
+from ganlib._runtime.device import device as find  # before the tests' own stands in its place
+from ganlib.data import images as data
+from ganlib.data.augment import augmented
+from ganlib.metrics import nets
+from ganlib.runs import Run, checkpoint, cli
+from ganlib.runs.folder import config_of
+from helpers import NOTEBOOKS, ROOT, noise
+
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A virtual CUDA device, which everything takes if it is not told otherwise."""
+    yield from _device(monkeypatch, "cuda")
+
+
+@pytest.fixture
+def mps(monkeypatch):
+    yield from _device(monkeypatch, "mps")
+
+
+def _device(monkeypatch, kind):
+    monkeypatch.setattr(runtime, "device", find)
+    for cached in (runtime._works, nets.digit_net, nets.cifar_net):
+        cached.cache_clear()
+    with virtual_cuda(kind=kind) as device:
+        yield device
+    for cached in (runtime._works, nets.digit_net, nets.cifar_net):
+        cached.cache_clear()
+
+
+# The device itself.
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "sentence"),
+    [
+        (lambda x: x + torch.ones(3), RuntimeError, "same device.*cuda:0 and cpu"),
+        (lambda x: x.add_(torch.ones(3)), RuntimeError, "same device"),
+        (lambda x: torch.cat([x, torch.ones(3)]), RuntimeError, "same device"),
+        (lambda x: torch.stack([x[0], torch.tensor(1.0)]), RuntimeError, "same device"),
+        (lambda x: torch.where(x > 0, x, torch.ones(3)), RuntimeError, "same device"),
+        (lambda x: F.mse_loss(x, torch.ones(3)), RuntimeError, "same device"),
+        (lambda x: nn.Linear(3, 2)(x), RuntimeError, "same device"),
+        (lambda x: torch.allclose(x, torch.ones(3)), RuntimeError, "same device"),
+        (lambda x: torch.ones(3)[x > 0], RuntimeError, "indices"),
+        (lambda x: x.numpy(), TypeError, "numpy"),
+        (lambda x: np.asarray(x), TypeError, "numpy"),
+        (lambda x: torch.randn(3, generator=randomness.rng(0), device="cuda"), RuntimeError, "generator"),
+        (lambda x: torch.rand_like(x, generator=randomness.rng(0)), RuntimeError, "generator"),
+        (lambda x: x.pin_memory(), RuntimeError, "pin"),
+    ],
+)
+def test_the_virtual_device_refuses_what_a_real_one_refuses(gpu, wrong, error, sentence):
+    with pytest.raises(error, match=sentence):
+        wrong(torch.ones(3, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("waits", "work"),
+    [
+        (1, lambda x: x.sum().item()),
+        (1, lambda x: float(x[0])),
+        (1, lambda x: bool((x > 0).all())),
+        (1, lambda x: x.tolist()),
+        (1, lambda x: x.cpu()),
+        (1, lambda x: x.to("cpu", non_blocking=True)),
+        (1, lambda x: x[x > 0]),
+        (1, lambda x: x[torch.tensor([0, 1])]),
+        (1, lambda x: x.nonzero()),
+        (1, lambda x: torch.ones(3).to("cuda")),
+        (1, lambda x: torch.ones(3).to(x)),
+        (1, lambda x: torch.ones(3).pin_memory().to("cuda")),
+        (1, lambda x: torch.ones(3).to("cuda", non_blocking=True)),
+        (1, lambda x: torch.tensor([1.0, 2.0], device="cuda")),
+        (1, lambda x: x.copy_(torch.ones(3))),
+        (1, lambda x: torch.cuda.synchronize()),
+        (0, lambda x: torch.ones(3).pin_memory().to("cuda", non_blocking=True)),
+        (0, lambda x: x * 2 + torch.tensor(1.0)),
+        (0, lambda x: torch.where(x > 0, x, 0.0).softmax(0)),
+        (0, lambda x: x[torch.arange(2, device="cuda")]),
+        (0, lambda x: x.to(torch.float64).to("cuda")),
+        (0, lambda x: torch.full((3,), 2.0, device="cuda")),
+    ],
+)
+def test_the_virtual_device_counts_what_would_wait(gpu, waits, work):
+    x = torch.ones(3, device="cuda")
+    gpu.waits.clear()
+    work(x)
+    assert gpu.waits.total() == waits
+    assert all(key.startswith("test_cuda.py:") for key in gpu.waits)
+
+
+def test_everything_made_of_a_tensor_of_the_virtual_device_is_there(gpu):
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).cuda()
+    optimiser = torch.optim.Adam(net.parameters(), fused=True)
+    x = torch.ones(2, 3, device="cuda", requires_grad=True)
+    net(x).square().sum().backward()
+    optimiser.step()
+    there = [x, x[0], x.detach(), x.grad, x.new_zeros(2), torch.empty_like(x), x.clone(), *x.split(1), x.max(0).values]
+    there += [*net.state_dict().values(), *(weight.grad for weight in net.parameters()), net[0].weight.data]
+    there += [*copy.deepcopy(net).state_dict().values(), *optimiser.state[net[0].weight].values()]
+    there += torch.autograd.grad(net(x).sum(), [x])
+    assert all(tensor.device == CUDA and tensor.is_cuda and not tensor.is_cpu for tensor in there)
+    elsewhere = [x.cpu(), torch.ones(3), torch.zeros_like(x, device="cpu"), *net.cpu().state_dict().values()]
+    assert all(tensor.device == CPU and not tensor.is_cuda for tensor in elsewhere)
+
+
+# Training.
+
+# Each kind of step, and what else a step can bring with it. None may wait for the GPU, not once: a dcgan step of three
+# waits loses on a small network what the GPU is for.
+NO_WAITS = {
+    **{name: (step, {}) for name, step in steps.STEPS.items()},
+    "a penalty in each step": (partial(steps.dcgan_r1_step, r1_every=1), {}),
+    "a warm-up": (partial(steps.wgan_step, n_critic=2, warm_up=True), {"steps": 2}),
+    "augmented": (steps.dcgan_step, {"augment": ["colour", "translation", "cutout"]}),
+    "pixels on the CPU": (steps.dcgan_step, {"resident": 0}),
+    "a record with a plain number": (lambda gan, batches: steps.dcgan_step(gan, batches) | {"rate": 0.1}, {}),
+    "no average": (steps.dcgan_step, {"ema_decay": 0.0}),
+    "spectral norm": (steps.hinge_step, {"norm": "spectral"}),
+    "dropout": (steps.dcgan_step, {"dropout": 0.3}),
+    "RMSprop": (steps.wgan_step, {"optimiser": torch.optim.RMSprop}),
+}
+
+
+def players(seed=0, norm="layer", augment=(), optimiser=torch.optim.Adam, dropout=0.0, **how):
+    networks = models.dcgan_generator(8, 3, 4, 6, seed=seed), models.dcgan_discriminator(8, 3, 4, norm=norm, seed=seed)
+    if dropout:
+        networks[1].insert(2, nn.Dropout(dropout))
+    augmented(networks[1], augment)
+    return GAN(*networks, *[optimiser(network.parameters(), 1e-3) for network in networks], z_dim=6, **how)
+
+
+def shapes(n=24):
+    return ImageSet(noise(n, 3, 8), None, (), "noise", "noise").with_flips()
+
+
+@pytest.mark.parametrize("limit", ["steps", "seconds"])
+@pytest.mark.parametrize("name", NO_WAITS)
+def test_no_kind_of_step_waits_between_two_looks(gpu, monkeypatch, name, limit):
+    step, how = NO_WAITS[name][0], dict(NO_WAITS[name][1])
+    monkeypatch.setattr(data, "RESIDENT_BELOW", how.pop("resident", 2**31))
+    n, seen = how.pop("steps", 8), []  # more than one epoch; the last step is a look
+
+    def watched(gan, batches):
+        if gan.steps_done == 0:
+            gpu.waits.clear()
+        return step(gan, batches)
+
+    def watch(history):
+        seen.append(dict(gpu.waits))
+        if limit == "seconds" and len(seen) == n - 1:
+            history.stop()
+
+    given = {"steps": n} if limit == "steps" else {"seconds": 1000}
+    history = fit(players(**how), watched, shapes(), batch_size=8, watchers=[watch], **given)
+    assert not seen[n - 2], "these lines wait for the GPU"
+    assert history.device == "cuda" and history.steps == (n if limit == "steps" else n - 1)
+
+
+@pytest.mark.parametrize("name", [name for name in NO_WAITS if name != "spectral norm"])
+def test_the_numbers_are_those_of_the_cpu(gpu, monkeypatch, name):
+    step, how = NO_WAITS[name][0], dict(NO_WAITS[name][1])
+    monkeypatch.setattr(data, "RESIDENT_BELOW", how.pop("resident", 2**31))
+    n = how.pop("steps", 4)
+    found = [fit(players(device=d, **how), step, shapes(), steps=n, batch_size=8, watchers=()) for d in ("cpu", "cuda")]
+    assert found[0].losses == found[1].losses and [history.device for history in found] == ["cpu", "cuda"]
+
+
+def test_losses_and_the_clock_are_read_every_25_steps(gpu, monkeypatch):
+    gan, seen = players(), []
+    clock = iter(range(10**6))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock) / 2)  # each step takes half a second
+    watch = [lambda history: seen.append((gan.steps_done, history.steps, history.seconds))]
+    history = fit(gan, steps.dcgan_step, shapes(), seconds=14.9, batch_size=8, watchers=watch)
+    assert [steps_read for _, steps_read, _ in seen] == [0] * 24 + [25] * 6 + [30]
+    assert history.steps == gan.steps_done == 30 and seen[-1][2] > seen[-2][2], "the last steps' time counts, too"
+
+
+@pytest.mark.parametrize("at", [3, 30])
+def test_a_loss_that_is_not_finite_never_reaches_the_average(gpu, at):
+    gan, averages = players(), []
+
+    def breaks(gan, batches):
+        record = steps.dcgan_step(gan, batches)
+        averages.append(copy.deepcopy(gan.ema_generator.state_dict()))
+        if gan.steps_done == at:
+            with torch.no_grad():
+                gan.generator[0].weight.fill_(torch.nan)
+        return record | {"g_loss": record["g_loss"] * (torch.nan if gan.steps_done >= at else 1)}
+
+    with pytest.raises(Diverged, match=f"g_loss became nan at step {at + 1}") as caught:
+        fit(gan, breaks, shapes(), steps=40, batch_size=8, watchers=())
+    assert caught.value.history.steps == at
+    kept = averages[0 if at < train.READ_EVERY else train.READ_EVERY - 1]
+    for name, value in gan.ema_generator.state_dict().items():
+        assert torch.equal(value, kept[name]) and is_there(value)
+
+
+def test_the_names_of_losses_are_compared_at_once(gpu):
+    gan = players()
+
+    def forgets(gan, batches):
+        record = steps.dcgan_step(gan, batches)
+        return record if gan.steps_done < 2 else {"d_loss": record["d_loss"]}
+
+    with pytest.raises(ValueError, match=r"\['d_loss'\], but earlier \['d_loss', 'g_loss'\]"):
+        fit(gan, forgets, shapes(), steps=9, batch_size=8, watchers=())
+    assert gan.steps_done == 2
+
+
+def test_a_run_is_saved_scored_and_resumed_exactly(gpu, tmp_path, quickly):
+    how = dict(batch_size=8, watchers=(), snapshot_every=2, score_every={3}, score=lambda g: {"x": sum_of(g)})
+
+    def sum_of(generator):
+        return sample(generator, torch.ones(2, 6)).double().sum()
+
+    once, twice = players(dropout=0.3), [players(dropout=0.3) for _ in range(2)]
+    straight = fit(once, steps.dcgan_step, shapes(), steps=5, **how)
+    for gan, n in zip(twice, (2, 5), strict=True):
+        run = Run(tmp_path / "run", resume=True)
+        history = fit(gan, steps.dcgan_step, shapes(), steps=n, run=run, **how)
+    assert history.losses == straight.losses and history.scores == straight.scores
+    for (_, mine), (_, others) in zip(history.snapshots, straight.snapshots, strict=True):
+        assert torch.equal(mine, others) and mine.device == CPU
+    for mine, others in zip(gan.ema_generator.parameters(), once.ema_generator.parameters(), strict=True):
+        assert torch.equal(mine, others)
+    assert config_of(tmp_path / "run")["ran_on"].items() >= {"card": "virtual", "cuda": torch.version.cuda}.items()
+    assert next(checkpoint.load_generator(tmp_path / "run").parameters()).device == CUDA
+
+
+def test_the_commands_take_the_card(gpu, tmp_path, quickly, capsys):
+    run = trained_by_command(tmp_path / "run", "--dataset=fake", "--n=150", "--image-size=32", "--snapshot-every=1")
+    assert config_of(run)["arguments"]["device"] == "cuda"
+    resumed = ["--resume-path", str(run), "--steps=2"]
+    given = ["--num=100"], ["--num=4"], [], ["--frames=3"], ["--num=2", "--steps=2"]
+    commands = dict(zip(("evaluate", "generate", "gif", "interpolate", "reconstruct"), given, strict=True))
+    for name, words in [("train", resumed), *((name, ["--run", str(run), *words]) for name, words in commands.items())]:
+        assert cli.main([name, *words]) == 0, (name, capsys.readouterr().err)
+
+
+def test_fit_trains_on_apples_devices_too(mps):
+    found = [
+        fit(players(device=d), steps.wgan_gp_step, shapes(), steps=2, batch_size=8, watchers=()) for d in ("cpu", None)
+    ]
+    assert found[1].device == "mps" and found[0].losses["g_loss"] == pytest.approx(found[1].losses["g_loss"], rel=1e-3)
+
+
+# Randomness.
+
+
+def test_only_the_generators_that_are_restored_are_seeded(gpu, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("every device was seeded")
+
+    gan = players()
+    with torch.no_grad():
+        gan.generator.cuda(), gan.discriminator.cuda()
+    for owner, name in ((torch.cuda, "manual_seed_all"), (torch, "manual_seed"), (torch.random, "manual_seed")):
+        monkeypatch.setattr(owner, name, refuse)
+    gpu.numbers.manual_seed(5)
+    before = gpu.numbers.get_state(), torch.default_generator.get_state()
+    with randomness.seeded(3, CUDA):
+        assert gpu.numbers.initial_seed() == torch.default_generator.initial_seed() == 3
+    with randomness.seeded(3, CPU):
+        assert torch.equal(gpu.numbers.get_state(), before[0])
+    models.dcgan_discriminator(8, 3, 4, norm="spectral")
+    before = before[0], torch.default_generator.get_state()  # torch draws weights when it makes a layer
+    fit(gan, steps.dcgan_step, shapes(), steps=2, batch_size=8, watchers=())
+    metrics.overfitting(gan.discriminator, gan.generator, shapes(), shapes())
+    metrics.generate(gan.generator, 10)
+    assert torch.equal(gpu.numbers.get_state(), before[0])
+    assert torch.equal(torch.default_generator.get_state(), before[1])
+
+
+def test_apples_generator_is_restored_too(mps):
+    before = mps.numbers.get_state()
+    with randomness.seeded(3, torch.device("mps")):
+        assert mps.numbers.initial_seed() == 3
+    assert torch.equal(mps.numbers.get_state(), before)
+
+
+# Scores, latent vectors, inversion.
+
+
+def test_scores_are_computed_on_the_card_and_are_those_of_the_cpu(gpu, monkeypatch):
+    generator, reals = models.dcgan_generator(32, 3, 4, 6), noise(300, 3, 32)
+    where, own = [], nets.Classifier.forward
+    monkeypatch.setattr(nets.Classifier, "forward", lambda net, x: where.append(net.head.weight.device) or own(net, x))
+    how = dict(n=200, metrics=("fd", "is", "precision", "coverage"))
+    on_cpu = metrics.score(generator, reals, nets.load_weights(nets.new_cifar_net()), **how).numbers()
+    assert {*where} == {CPU}
+    judge = nets.load_weights(nets.new_cifar_net())
+    given_on_cpu = metrics.score(reals, reals, judge, **how).numbers()["fd_cifarnet_200"]
+    where.clear()
+    on_gpu = metrics.score(generator.cuda(), reals, metrics.cifar_net(), **how).numbers()
+    assert {*where} == {CUDA} and on_cpu == pytest.approx(on_gpu, rel=1e-4)
+    given = metrics.score(reals.cuda(), reals, metrics.cifar_net(), **how).numbers()
+    assert given["fd_cifarnet_200"] == pytest.approx(given_on_cpu)
+    features, logits = metrics.cifar_net()(reals)
+    assert features.device == logits.device == CPU and metrics.cifar_net()(reals.cuda())[0].device == CUDA
+
+
+def test_every_other_score_takes_a_generator_of_the_card(gpu):
+    generator, digits = models.dcgan_generator(28, 1, 4, 6).cuda(), noise(200, 1, 28)
+    reals = ImageSet(digits, torch.arange(200) % 10, tuple("0123456789"), "noise", "noise")
+    discriminator = models.dcgan_discriminator(28, 1, 4).cuda()
+    assert metrics.score_digits(generator, reals, n=100).n_fake == 100
+    assert metrics.memorisation(generator, reals, metrics.digit_net(), n=50).samples.device == CPU
+    assert 0 <= metrics.overfitting(discriminator, generator, reals, reals, n=60)["fake"] <= 1
+    assert metrics.probe(discriminator, reals, reals).n_test == 200
+    stacked = models.dcgan_generator(28, 3, 4, 6).cuda()
+    assert metrics.stacked_modes(stacked, n=50).n == 50
+    both = models.PerClass([generator, models.dcgan_generator(28, 1, 4, 6, seed=1).cuda()])
+    assert sample(both, torch.ones(5, 6)).shape == (5, 1, 28, 28)
+
+
+def test_the_shipped_generators_are_on_the_card(gpu):
+    generator = checkpoint.pretrained("cifar10")
+    assert next(generator.parameters()).device == CUDA
+    assert sample(generator, latent.draw_z(2, generator.z_dim)).device == CPU
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_inversion_runs_on_the_card_and_does_not_wait_in_a_step(gpu, likelihood):
+    generator, found = models.dcgan_generator(8, 3, 4, 6), []
+    images = sample(generator, latent.draw_z(3, 6))
+    for where, n in (("cpu", 2), ("cuda", 2), ("cuda", 7)):
+        generator.to(where)
+        gpu.waits.clear()
+        how = dict(restarts=2, steps=n, likelihood=likelihood, progress=False)
+        found.append((latent.invert(generator, images, **how), gpu.waits.total()))
+    (cpu, none), (mine, few), (_, more) = found
+    assert torch.equal(cpu.z, mine.z) and mine.z.device == mine.images.device == CPU
+    assert none == 0 < few == more
+
+
+def test_walks_are_the_same_on_every_device(request):
+    ends, corners, t = latent.draw_z(2, 6), latent.draw_z(4, 6), torch.linspace(0, 1, 5)
+    walks = [
+        lambda to: latent.lerp(*to(ends), 0.3),
+        lambda to: latent.slerp(*to(ends), to(t)),
+        lambda to: latent.path(to(ends), 4, loop=True),
+        lambda to: latent.path(to(ends), 4, spherical=False),
+        lambda to: latent.plane(to(corners), 3, 4),
+    ]
+    here = [walk(lambda x: x) for walk in walks]
+    for kind in ("cuda", "mps"):
+        with virtual_cuda(kind=kind):
+            for walk, expected in zip(walks, here, strict=True):
+                there = walk(partial(torch.Tensor.to, device=kind))
+                assert there.device.type == kind and torch.equal(there.cpu(), expected)
+    generator = models.dcgan_generator(8, 3, 4, 6)
+    with virtual_cuda():
+        generator.cuda()
+        z = latent.draw_z(40, 6)
+        light = latent.readings(generator, z, lambda images: images.float().mean((1, 2, 3)))
+        middle = light.median().item()
+        share = latent.flips(generator, z, torch.ones(6), lambda images: images.float().mean((1, 2, 3)) > middle)
+        assert light.device == CPU and 0 <= share <= 1
+
+
+# Precision, and cards that do not fit.
+
+
+def test_bf16_is_for_large_networks_of_cards_that_have_it():
+    with virtual_cuda(capability=(8, 0)):
+        assert runtime.choose_precision(CUDA, 1_000_000) == torch.bfloat16
+        assert runtime.choose_precision(CUDA, 999_999) == torch.float32
+        assert runtime.choose_precision(CUDA, 1, "bf16") == torch.bfloat16
+    with virtual_cuda(capability=(7, 5)):
+        assert runtime.choose_precision(CUDA, 10_000_000) == torch.float32
+        with pytest.raises(ValueError, match=r"this card \(virtual\) has no bfloat16; take 'fp32' or 'auto'"):
+            runtime.choose_precision(CUDA, 10_000_000, "bf16")
+
+
+def test_a_run_keeps_its_precision_on_another_card_and_names_the_card(gpu, monkeypatch, tmp_path, quickly, caplog):
+    monkeypatch.setattr(runtime, "SMALLEST_BF16_NETWORK", 0)
+    how = dict(batch_size=8, watchers=())
+
+    def go(n, precision="auto"):
+        run = Run(tmp_path / "run", resume=True)
+        return fit(players(), steps.dcgan_step, shapes(), steps=n, run=run, precision=precision, **how)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "T4")
+    assert go(1).precision == "float32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "L4")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 1)
+    caplog.set_level(logging.INFO, "ganlib")
+    assert go(2).precision == "float32"
+    assert "card L4 instead of T4, cudnn 1 instead of" in caplog.text
+    with pytest.raises(ValueError, match="precision was 'float32' and is 'bfloat16' now"):
+        go(3, "bf16")
+    assert fit(players(), steps.dcgan_step, shapes(), steps=1, **how).precision == "bfloat16"
+    damaged = tmp_path / "run" / "config.json"
+    damaged.write_text("{")  # the checkpoints have it all, but for what auto meant
+    with pytest.raises(ValueError, match="precision was"):
+        go(3)
+    assert go(3, "fp32").steps == 3 and json.loads(damaged.read_text())["ran_on"]["card"] == "L4"
+
+
+def test_a_card_without_kernels_gives_way_to_the_cpu_with_a_sentence(gpu, monkeypatch, caplog):
+    def fails(*args, **kwargs):
+        if str(kwargs.get("device")).startswith("cuda"):
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nMore.")
+        return made(*args, **kwargs)
+
+    made = torch.ones
+    monkeypatch.setattr(torch, "ones", fails)
+    assert find() == CPU and find() == CPU
+    (told,) = [record.message for record in caplog.records]
+    assert "'cuda'" in told and "no kernel image" in told and "CPU is used" in told and "More" not in told
+    with pytest.raises(ValueError, match="no device 'cuda' here; this machine has: cpu"):
+        find("cuda")
+
+
+# Every notebook.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_of_every_notebook_runs_on_a_card(path):
+    command = [sys.executable, str(ROOT / "tests" / "virtual_notebook.py"), str(path)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-2000:]
