@@ -393,8 +393,22 @@ def test_bf16_is_for_large_networks_of_cards_that_have_it():
         assert runtime.choose_precision(CUDA, 1, "bf16") == torch.bfloat16
     with virtual_cuda(capability=(7, 5)):
         assert runtime.choose_precision(CUDA, 10_000_000) == torch.float32
-        with pytest.raises(ValueError, match=r"this card \(virtual\) has no bfloat16; take 'fp32' or 'auto'"):
+        with pytest.raises(ValueError, match=r"this card \(virtual\) has no bfloat16; take 'fp32'"):
             runtime.choose_precision(CUDA, 10_000_000, "bf16")
+
+
+def test_a_run_in_bf16_goes_on_without_only_if_that_is_asked_for(gpu, monkeypatch, tmp_path, quickly):
+    monkeypatch.setattr(runtime, "SMALLEST_BF16_NETWORK", 0)
+
+    def go(n, **how):
+        run = Run(tmp_path / "run", resume=True, allow_changes="precision" in how)
+        return fit(players(), steps.dcgan_step, shapes(), steps=n, run=run, batch_size=8, watchers=(), **how)
+
+    assert go(1).precision == "bfloat16"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
+    with pytest.raises(ValueError, match="no bfloat16; take 'fp32' .*allow_changes"):
+        go(2)
+    assert go(2, precision="fp32").precision == "float32" == go(3).precision
 
 
 def test_a_run_keeps_its_precision_on_another_card_and_names_the_card(gpu, monkeypatch, tmp_path, quickly, caplog):

@@ -21,7 +21,7 @@ import ganlib
 from ganlib import train
 from ganlib._runtime import budget
 from ganlib._runtime import progress as loops
-from ganlib.data import loading
+from ganlib.data import loading, sets
 from ganlib.metrics import features
 from helpers import ROOT, plain_python, read_notebook, source
 
@@ -44,7 +44,7 @@ def make_small() -> None:
 
     train.fit, loading.load, loops.progress = fit, load, progress
     ganlib.__dict__.update(fit=fit, load=load, progress=progress)
-    budget.PROFILES["ci"], features.KEEP = SMALLER, FEATURES
+    budget.PROFILES["ci"], features.KEEP, sets.STAND_IN_COUNT = SMALLER, FEATURES, IMAGES
 
 
 def show(value) -> None:

@@ -73,8 +73,8 @@ def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto"
     if asked == "auto":
         asked = "bf16" if n_parameters >= SMALLEST_BF16_NETWORK and has_fast_bf16(where) else "fp32"
     if asked == "bf16" and where.type == "cuda" and not has_fast_bf16(where):
-        name = torch.cuda.get_device_name(where)
-        raise ValueError(f"precision is 'bf16', but this card ({name}) has no bfloat16; take 'fp32' or 'auto'.")
+        cure = "take 'fp32' (with allow_changes=True, to resume a run that had it)"
+        raise ValueError(f"bf16: this card ({torch.cuda.get_device_name(where)}) has no bfloat16; {cure}.")
     return torch.bfloat16 if asked == "bf16" else torch.float32
 
 
