@@ -7,6 +7,7 @@ import re
 import time
 from types import SimpleNamespace
 
+import ipywidgets
 import pytest
 import torch
 from test_train import players, quick, same, state
@@ -33,6 +34,8 @@ def page(monkeypatch):
     shown = []
 
     def display(what, **_):
+        if view := what.get("application/vnd.jupyter.widget-view+json"):
+            what = ipywidgets.widgets.widget._instances[view["model_id"]]
         item = SimpleNamespace(first=what, now=what, times=1)
         item.update = lambda data, **_: item.__dict__.update(now=data, times=item.times + 1)
         shown.append(item)

@@ -99,7 +99,8 @@ class _Panel:
             button.on_click(functools.partial(self._press, name))
         rows = [*self.sliders.values(), w.HBox([self.pause, *pressed])]
         self.box = w.VBox(rows)
-        self.words = display(self.box, display_id=True)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}  # ipywidgets 7 drops display_id
+        self.words = display({"application/vnd.jupyter.widget-view+json": view}, raw=True, display_id=True)
 
     def _pause(self, _button) -> None:
         self.paused = not self.paused
