@@ -16,6 +16,7 @@ LARGEST = 3_000_000  # bytes
 LONGEST = {"code": 25, "markdown": 40, "raw": 40}  # lines of a cell
 PROGRESS = re.compile(r"(it/s|s/it|\?it/s|step/s)[^\n\r]*\]|\d+%\|")
 SOME_PROGRESS = 3  # a finished bar or two may stay; a trace of every step may not
+NOT_IN_COLAB = "tyro torch-fidelity pooch"  # of what ganlib needs; --no-deps leaves them out, and torch alone
 COLAB = "https://colab.research.google.com/github/"
 
 
@@ -68,6 +69,16 @@ def shows_pictures_that_exist(notebook, path):
                     yield f"cell {n} shows '{name}', which does not exist"
 
 
+def says_what_its_pictures_show(notebook, path):
+    for n, output in outputs(notebook):
+        data = output.get("data", {})
+        pictures = re.findall(r"<img\b[^>]*>", clean_notebooks.joined(data.get("text/html", "")))
+        if any(kind.startswith("image/") for kind in data) and not pictures:
+            yield f"cell {n} shows a picture without an <img alt=...> beside it"
+        if not all(re.search(r"\balt=([\"'])[^\"']{12,}\1", picture) for picture in pictures):
+            yield f"cell {n} shows a picture that has no text, or hardly any"
+
+
 def has_checked_outputs(notebook, path):
     tags = {n: cell["metadata"].get("tags", []) for n, cell in enumerate(notebook["cells"], 1)}
     checked = [n for n in tags if "nbval-check-output" in tags[n]]
@@ -86,10 +97,14 @@ def is_ready_for_colab(notebook, path):
         yield f"it has no Open-in-Colab badge that links to itself, but {sorted(linked)}"
     if not re.search(rf"pip install .*git\+https://github\.com/{re.escape(SLUG)}(?![\w-])", text_of(notebook, "code")):
         yield f"its set-up cell does not install from git+https://github.com/{SLUG}"
+    if not re.search(rf"pip install -q {NOT_IN_COLAB}$", text_of(notebook, "code"), re.MULTILINE):
+        yield f"its set-up cell does not install what Colab lacks: {NOT_IN_COLAB}"
+    if "../runs" in text_of(notebook, "code"):
+        yield "it writes to '../runs', which is not there in Colab; files belong beside the notebook"
 
 
 CHECKS = [ran_from_top_to_bottom, carries_nothing_of_its_run, has_no_residue, is_small, shows_pictures_that_exist]
-CHECKS += [has_checked_outputs, is_ready_for_colab]
+CHECKS += [has_checked_outputs, is_ready_for_colab, says_what_its_pictures_show]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -121,7 +136,7 @@ def good_notebook():
     badge = f"[![c](https://x.org/c.svg)]({COLAB}{SLUG}/blob/main/notebooks/a.ipynb)"
     top = {"cell_type": "markdown", "source": f"# A GAN\n\n{badge}\n\n![it moves](moves.gif)", "metadata": {}}
     cells = [
-        code(f"if COLAB:\n    %pip install -q git+https://github.com/{SLUG}"),
+        code(f"if COLAB:\n    %pip install -q git+https://github.com/{SLUG}\n    %pip install -q {NOT_IN_COLAB}"),
         code("def step(gan, batches):\n    return {}"),
         code("print(6 * 7)", stream("42\n"), tags=["nbval-check-output"]),
     ]
@@ -136,6 +151,10 @@ def good_notebook():
 def path(tmp_path):
     (tmp_path / "moves.gif").write_bytes(b"GIF89a")
     return tmp_path / "a.ipynb"
+
+
+def picture(data):
+    return {"output_type": "display_data", "data": data, "metadata": {}}
 
 
 def change(notebook, place, value):
@@ -183,6 +202,21 @@ SPOILED = [
     (is_ready_for_colab, BADGE, "# A GAN", "no Open-in-Colab badge"),
     (is_ready_for_colab, BADGE, f"({COLAB}{SLUG}/blob/main/notebooks/b.ipynb)", "no Open-in-Colab badge"),
     (is_ready_for_colab, ["cells", 1, "source"], "%pip install ganlib", "does not install from git"),
+    (
+        is_ready_for_colab,
+        ["cells", 1, "source"],
+        f"pip install git+https://github.com/{SLUG}",
+        "what Colab lacks: tyro",
+    ),
+    (is_ready_for_colab, TEXT, "save('../runs/x')", "'../runs'"),
+    (says_what_its_pictures_show, OUT, picture({"image/png": "x"}), "cell 3 shows a picture without an <img"),
+    (
+        says_what_its_pictures_show,
+        OUT,
+        picture({"text/html": "<img src='x'>"}),
+        "cell 3 shows a picture that has no text",
+    ),
+    (says_what_its_pictures_show, OUT, picture({"text/html": "<img alt='x'>"}), "or hardly any"),
 ]
 assert {check for check, *_ in SPOILED} == {*CHECKS}  # each check is shown to fail
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import time
 from collections.abc import Callable
 
@@ -182,5 +183,9 @@ class _Panel:
         self._draw(history)
         if self.words:
             self.box.close()
-            changes = [f"step {at:,}: {told(name, value)}" for at, name, value in history.changes]
+            changes = []
+            for _, group in itertools.groupby(history.changes, lambda change: change[1]):
+                (first, *_), *_, (last, name, value) = [*group] * 2
+                when = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
+                changes.append(f"{when}: {told(name, value)}")
             self.words.update({"text/plain": "changed by hand: " + (" · ".join(changes) or "nothing")}, raw=True)
