@@ -23,7 +23,15 @@ viz.playground(make_gan, step, {"ring": toys.ring, "moons": toys.two_moons})
 """
 
 
-def test_the_playground_makes_one_step_and_plays(notebook):
+FRAMES = """() => new Promise(done => {
+    let frames = 0;
+    new MutationObserver(seen => { frames += seen.length }).observe(
+        document.querySelector(".jp-OutputArea img"), { attributes: true, attributeFilter: ["src"] });
+    setTimeout(() => done(frames / 5), 5000);
+})"""
+
+
+def test_the_playground_makes_one_step_and_plays(notebook, measured):
     book = notebook(CELL)
     book.run_all()
     note = book.cell(0).locator(".widget-html-content", has_text="step")
@@ -33,3 +41,6 @@ def test_the_playground_makes_one_step_and_plays(notebook):
     play = book.cell(0).locator(".jupyter-widget-play button, .widget-play button, .widget-play a").first
     play.click()
     expect(note).to_have_text(re.compile(r"step \d{3,}"), timeout=30_000)
+    frames = book.page.evaluate(FRAMES)
+    assert frames > 0
+    measured("the playground's frames a second", f"{frames:.1f}")
