@@ -12,10 +12,10 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 # Training uses every core: two targets at a time would only slow each other down.
 .NOTPARALLEL:
-.PHONY: help demo test lint unit slow nbval mutants lab bench notebooks format repo clean
+.PHONY: help demo test lint unit slow nbval test-ui mutants lab bench notebooks format repo clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP)  ## train a GAN on handwritten digits; pictures, GIF and score go to runs/demo/
 	@$(BIN)/python examples/demo.py $(ARGS)
@@ -43,6 +43,25 @@ else
 	GANLIB_PROFILE=ci GANLIB_DOWNLOAD=0 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	    --nbval-cell-timeout=300 $(NOTEBOOKS)
 endif
+
+# The panel and the playground, on the kernel here, on the one before, and on Colab's kernel and widgets: folders of
+# older packages that a test's kernel imports instead (--no-deps: the rest is as in .venv).
+OLDER := $(VENV)/older
+
+test-ui: .chromium $(STAMP) $(OLDER)/ipykernel-7.3 $(OLDER)/colab  ## use the live parts of notebooks in a real browser
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python -m pip install -e '.[dev,ui]'
+	$(BIN)/python -m pytest tests/ui $(ARGS)
+
+$(OLDER)/ipykernel-7.3: PACKAGES := ipykernel==7.3.0
+$(OLDER)/colab: PACKAGES := ipykernel==6.17.1 ipywidgets==7.7.1 jupyterlab_widgets==1.1.11 ipython==7.34.0 \
+    backcall pickleshare ipython-genutils nest-asyncio
+$(OLDER)/%: Makefile | $(STAMP)
+	@rm -rf $@ $@.part
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target $@.part $(PACKAGES)
+	@mv $@.part $@ && touch $@
+
+.chromium:
+	@command -v chromium >/dev/null || { echo "There is no Chromium to test in: apt-get install chromium" >&2; exit 1; }
 
 # [tool.mutmut] in pyproject.toml says which modules and which tests. What was tried is remembered in mutants/.
 mutants: $(STAMP)  ## break the core a line at a time: do the tests notice? ARGS="ganlib.losses*" for one module

@@ -91,10 +91,12 @@ def exercises(notebook):
 
 
 def try_answer(check, answer, namespace):
-    """What the check of an exercise prints when ``answer``, lines of Python, stands in place of its ``None``."""
-    (assignment,) = re.findall(r"^\w+ = None\n", check, re.MULTILINE)
+    """What the check of an exercise prints after ``answer``, lines of Python, in place of its ``None`` if any."""
+    assignment = (re.findall(r"^\w+ = None\n", check, re.MULTILINE) or [""])[0]
+    if answer is not None:
+        check = check.replace(assignment, answer, 1) if assignment else answer + check
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(check.replace(assignment, assignment if answer is None else answer, 1), dict(namespace))
+        exec(check, dict(namespace))
     return printed.getvalue()
 
 

@@ -7,6 +7,7 @@ import re
 import time
 from types import SimpleNamespace
 
+import ipywidgets
 import pytest
 import torch
 from test_train import players, quick, same, state
@@ -33,6 +34,8 @@ def page(monkeypatch):
     shown = []
 
     def display(what, **_):
+        if view := what.get("application/vnd.jupyter.widget-view+json"):
+            what = ipywidgets.widgets.widget._instances[view["model_id"]]
         item = SimpleNamespace(first=what, now=what, times=1)
         item.update = lambda data, **_: item.__dict__.update(now=data, times=item.times + 1)
         shown.append(item)
@@ -100,17 +103,27 @@ def test_what_is_moved_is_changed_recorded_and_can_be_repeated_bit_for_bit(image
     def first(w):
         w["G's learning rate"].index += 5
 
+    def again(w):
+        w["G's learning rate"].index -= 1
+
     def second(w):
         w["r1_every"].value, w["g_loss_of"].label = 1, "minimax_g_loss"
 
     gan, step = players(), make()
     live = make_panel(gan, step, g_loss_of=losses)
-    history = quick(gan, images, step, steps=6, watchers=[hands(page, {2: first, 4: second}), live])
-    rate = 2e-3 * 10**0.5
-    assert history.changes == [(2, "g_lr", rate), (4, "r1_every", 1), (4, "g_loss_of", minimax_g_loss)]
-    assert used == [(2e-3, 3, losses[0])] * 2 + [(rate, 3, losses[0])] * 2 + [(rate, 1, losses[1])] * 2
+    history = quick(gan, images, step, steps=6, watchers=[hands(page, {2: first, 3: again, 4: second}), live])
+    rate, then = 2e-3 * 10**0.5, 2e-3 * 10**0.4
+    assert history.changes == [
+        (2, "g_lr", rate),
+        (3, "g_lr", then),
+        (4, "r1_every", 1),
+        (4, "g_loss_of", minimax_g_loss),
+    ]
+    played = [*[(2e-3, 3, losses[0])] * 2, (rate, 3, losses[0]), (then, 3, losses[0]), *[(then, 1, losses[1])] * 2]
+    assert used == played
     assert page[0].now["text/plain"] == (
-        "changed by hand: step 2: G's learning rate 0.00632 · step 4: r1_every 1 · step 4: g_loss_of minimax_g_loss"
+        "changed by hand: steps 2 to 3: G's learning rate 0.00502 · step 4: r1_every 1 · "
+        "step 4: g_loss_of minimax_g_loss"
     )
     other, step = players(), make()
     again = quick(other, images, step, steps=6, watchers=[repeat(history.changes, other, step)])

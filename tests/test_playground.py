@@ -32,6 +32,21 @@ def inside(widget):
     return [widget, *(found for child in getattr(widget, "children", ()) for found in inside(child))]
 
 
+@pytest.fixture(autouse=True)
+def a_picture_a_tick(monkeypatch):
+    monkeypatch.setattr(sys.modules["ganlib.viz.playground"], "A_TICK", 1)
+
+
+def test_a_tick_brings_several_pictures(monkeypatch):
+    monkeypatch.setattr(sys.modules["ganlib.viz.playground"], "A_TICK", 3)
+    monkeypatch.setattr(notebook, "someone_there", lambda: True)
+    box, seen = playground(make_gan, dcgan_step, TARGETS), []
+    (play,) = (widget for widget in inside(box) if type(widget).__name__ == "Play")
+    box.children[1].children[0].observe(lambda change: seen.append(change["new"]), "value")
+    play.value = 1
+    assert len(set(seen)) == 3 and box.children[1].children[1].value.startswith("step 15 · ")
+
+
 @pytest.fixture
 def game(monkeypatch):
     """A playground's widgets by name, and ``calls``: what its step was called with, and the rates it found."""

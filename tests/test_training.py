@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import ganlib
 from ganlib.runs import build, checkpoint, cli, training
 from ganlib.runs.config import Config
+from ganlib.steps import change
 from ganlib.train import fit, sample
 from helpers import ROOT
 
@@ -182,6 +183,27 @@ def test_the_same_names_in_a_notebook(made, tmp_path):
     for given, sentence in (({"datset": "fake"}, "'datset'.*'dataset'"), ({"preset": "dmo"}, "'dmo'.*demo")):
         with pytest.raises(ValueError, match=sentence):
             ganlib.main(**given)
+
+
+def test_in_a_notebook_it_is_changed_from_a_panel_and_resumed_with_the_change(made, tmp_path, monkeypatch):
+    def hand(gan, step, run):
+        def watch(history):
+            if history.running and gan.steps_done == 1:
+                change(gan, step, "n_critic", 2)
+                history.changes.append((1, "n_critic", 2))
+                run.save_now(gan)
+
+        return watch
+
+    monkeypatch.setattr(training, "someone_there", lambda: True)
+    monkeypatch.setattr(training, "panel", hand)
+    settings = dict(dataset="fake", n=40, image_size=8, z_dim=4, g_width=2, d_width=2, batch_size=8, loss="wgan")
+    history = ganlib.main(**settings, steps=3, score_every=0, out=tmp_path)
+    assert history.changes == [(1, "n_critic", 2)] and checkpoint.steps_in(tmp_path) == [1, 3]
+    assert history.batches == 5 + 2 + 2
+    monkeypatch.setattr(training, "someone_there", lambda: False)
+    resumed = ganlib.main(resume_path=tmp_path, steps=4)
+    assert resumed.batches == 5 + 2 + 2 + 2 and resumed.changes == history.changes
 
 
 def test_a_preset_is_a_beginning_that_flags_change(made, tmp_path):

@@ -31,6 +31,7 @@ import torch.distributed.nn.functional
 from torch import Tensor
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.notebook import someone_there
 from ganlib._runtime.progress import Lines
 from ganlib._runtime.randomness import rng
 from ganlib.runs import build, checkpoint
@@ -41,6 +42,7 @@ from ganlib.steps import GAN
 from ganlib.train import History, fit, sample
 from ganlib.viz import film
 from ganlib.viz import images as viz
+from ganlib.viz.panel import panel
 
 log = logging.getLogger("ganlib")
 
@@ -88,7 +90,9 @@ def train(*, preset: str | None = None, **given) -> History | None:
     noted = asdict(replace(config, resume_path=None, allow_changes=False, out=str(folder)))
     kept = dict(checkpoint_every=config.checkpoint_every, keep_at=keep_at, made_from=noted)
     run = Run(folder, resume=resumed, allow_changes=config.allow_changes, **kept)
-    watchers = [Lines(config.print_every)] + [Board(folder / "tensorboard")] * config.tensorboard
+    alone = processes == 1 and someone_there()  # a panel changes the settings of one process only
+    shown = panel(gan, step, run=run) if alone else Lines(config.print_every)
+    watchers = [shown] + [Board(folder / "tensorboard")] * config.tensorboard
     try:
         with joined(gan, step, device) if processes > 1 else contextlib.nullcontext(step) as step:
             history = fit(gan, step, images, **how, run=run, watchers=watchers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import time
 from collections.abc import Callable
 
@@ -99,7 +100,8 @@ class _Panel:
             button.on_click(functools.partial(self._press, name))
         rows = [*self.sliders.values(), w.HBox([self.pause, *pressed])]
         self.box = w.VBox(rows)
-        self.words = display(self.box, display_id=True)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}  # ipywidgets 7 drops display_id
+        self.words = display({"application/vnd.jupyter.widget-view+json": view}, raw=True, display_id=True)
 
     def _pause(self, _button) -> None:
         self.paused = not self.paused
@@ -181,5 +183,9 @@ class _Panel:
         self._draw(history)
         if self.words:
             self.box.close()
-            changes = [f"step {at:,}: {told(name, value)}" for at, name, value in history.changes]
+            changes = []
+            for _, group in itertools.groupby(history.changes, lambda change: change[1]):
+                (first, *_), *_, (last, name, value) = [*group] * 2
+                when = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
+                changes.append(f"{when}: {told(name, value)}")
             self.words.update({"text/plain": "changed by hand: " + (" · ".join(changes) or "nothing")}, raw=True)

@@ -24,7 +24,8 @@ BETAS = [(0.0, 0.9), (0.5, 0.9), (0.5, 0.999), (0.9, 0.999)]
 TURNS = [1, 2, 3, 4, 5, 7, 10, 15, 20]  # updates of one player in a step
 SIZE, CURVES, WIDE = 450, 130, 380  # pixels: the picture's side, the curves' height, and the controls' width
 SHOWN, COUNTED = 300, 2500  # points in the picture, and fakes for the modes: as many as in the papers
-CLOCK = 30  # milliseconds between two ticks; the browser waits for the answer to one before it sends the next
+CLOCK, A_TICK = 30, 4  # milliseconds between two ticks of the browser's clock, which waits for the answer to one before
+# it sends the next; and pictures in an answer: one alone would make the way there and back the longer part
 
 
 def playground(make_gan: Callable, step: Callable, targets: Mapping, *, centers=None, batch_size=128, seed=0):
@@ -134,12 +135,15 @@ def _with_controls(game: _Game):
             setattr(play, "playing" if play.has_trait("playing") else "_playing", False)  # ipywidgets 8, 7
             note.value = f"{error}"
 
-    def then_show(act, *arguments):
-        act(*arguments)
-        show()
+    def then_show(act, *arguments, times=1):
+        for _ in range(times):
+            act(*arguments)
+            show()
 
-    # ■ sets the clock back to 0
-    play.observe(lambda t: then_show(game.train, pace.value) if t["new"] else then_show(game.start_over), "value")
+    def tick(clock):  # ■ sets it back to 0
+        then_show(game.train, pace.value, times=A_TICK) if clock["new"] else then_show(game.start_over)
+
+    play.observe(tick, "value")
     one.on_click(lambda _: then_show(game.train, 1))
     again.on_click(lambda _: then_show(game.start_over))
     show()
