@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from virtual_cuda import is_there, virtual_cuda
 
-from ganlib import GAN, Diverged, ImageSet, fit, latent, metrics, models, sample, steps, train
+from ganlib import GAN, Diverged, ImageSet, fit, latent, losses, metrics, models, sample, steps, train, viz
 from ganlib._runtime import device as runtime
 from ganlib._runtime import randomness
 from ganlib._runtime.device import device as find  # before the tests' own stands in its place
@@ -381,6 +381,16 @@ def test_walks_are_the_same_on_every_device(request):
         middle = light.median().item()
         share = latent.flips(generator, z, torch.ones(6), lambda images: images.float().mean((1, 2, 3)) > middle)
         assert light.device == CPU and 0 <= share <= 1
+
+
+def test_pictures_are_drawn_of_what_is_on_the_card(gpu):
+    gan = players()
+    fit(gan, steps.dcgan_step, shapes(), steps=1, batch_size=8, watchers=())
+    images = gan.generator(gan.sample_z(4))
+    assert viz.grid(images, cols=2).shape == (22, 22, 3) and viz.show(images) and viz.network(gan.generator, (6,))
+    assert viz.panel(gan, controls=False)._samples().shape[2] == 3
+    judge, points = models.mlp_discriminator(8).cuda(), torch.ones(20, 2, device="cuda")
+    assert viz.plane.picture(points, points / 2, judge, losses.non_saturating_g_loss).shape == (300, 300, 3)
 
 
 # Precision, and cards that do not fit.

@@ -21,7 +21,6 @@ import torch
 import torch._dynamo  # torch's optimisers import it, and it must not meet what is replaced here
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 CPU = torch.device("cpu")
 
@@ -46,6 +45,15 @@ STRICT = named(torch, "cat stack concat conv2d conv_transpose2d matmul mm bmm ad
 STRICT |= {torch.nn.functional.linear, Tensor.matmul, Tensor.__matmul__}
 
 
+def tensors_in(value) -> list[Tensor]:
+    """The tensors in an argument or a result, which may be nested."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for each in value for tensor in tensors_in(each)]
+    return tensors_in([*value.values()]) if isinstance(value, dict) else []
+
+
 def is_there(tensor: Tensor) -> bool:
     """Whether a tensor is on the virtual device."""
     try:
@@ -54,9 +62,9 @@ def is_there(tensor: Tensor) -> bool:
         return False
 
 
-def put(tensor, there: bool) -> None:
+def put(tensor: Tensor, there: bool) -> None:
     """Say where a tensor is, and everything that shares its memory."""
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or is_there(tensor) == there:
+    if tensor.layout != torch.strided or is_there(tensor) == there:
         return
     if tensor.untyped_storage().device.type == "cpu":  # not "meta"
         tensor.untyped_storage().virtual = there
@@ -85,7 +93,7 @@ class VirtualDevice(TorchFunctionMode):
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", "")
         if name in ("__get__", "__set__"):
             return self._property(func, name, *args)
-        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        tensors = tensors_in(args) + tensors_in(kwargs)
         there = [is_there(tensor) for tensor in tensors]
         if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
             return self._moved(func, *args, **kwargs)
@@ -98,7 +106,7 @@ class VirtualDevice(TorchFunctionMode):
         self._check_and_count(func, tensors, there, target)
         found = func(*args, **kwargs)
         if func not in (Tensor.copy_, Tensor.__setitem__) and (target is not None or any(there)):
-            for each in tree_leaves(found):
+            for each in tensors_in(found):
                 put(each, any(there) if target is None else target)
                 self._check_dtype(each)
         if pinned:
@@ -118,7 +126,8 @@ class VirtualDevice(TorchFunctionMode):
             return attribute == f"is_{self.device.type if is_there(tensor) else 'cpu'}"
         found = func(*args)
         if attribute in ("grad", "_grad"):
-            put(found, is_there(tensor))  # it was made inside of backward, where nothing is seen
+            for each in tensors_in(found):  # it was made inside of backward, where nothing is seen
+                put(each, is_there(tensor))
         return found
 
     def _target(self, func, name: str, kwargs: dict, some_there: bool) -> bool | None:
@@ -163,9 +172,8 @@ class VirtualDevice(TorchFunctionMode):
         elif func is Tensor.copy_ and there[0] != there[1] and not (is_pinned(tensors[1]) or tensors[1].ndim == 0):
             self.wait("copies")
 
-    def _check_dtype(self, tensor) -> None:
-        fine = not isinstance(tensor, Tensor) or tensor.dtype != torch.float64 or not is_there(tensor)
-        if self.device.type == "mps" and not fine:
+    def _check_dtype(self, tensor: Tensor) -> None:
+        if self.device.type == "mps" and tensor.dtype == torch.float64 and is_there(tensor):
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype; use float32 instead.")
 
     def _pinned(self, func, tensor: Tensor):
