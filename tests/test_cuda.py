@@ -92,12 +92,16 @@ def test_the_virtual_device_refuses_what_a_real_one_refuses(gpu, wrong, error, s
         (1, lambda x: x.nonzero()),
         (1, lambda x: torch.ones(3).to("cuda")),
         (1, lambda x: torch.ones(3).to(x)),
+        (1, lambda x: torch.ones(3).type_as(x)),
         (1, lambda x: torch.ones(3).pin_memory().to("cuda")),
         (1, lambda x: torch.ones(3).to("cuda", non_blocking=True)),
         (1, lambda x: torch.tensor([1.0, 2.0], device="cuda")),
         (1, lambda x: x.copy_(torch.ones(3))),
+        (1, lambda x: x.copy_(torch.ones(3).pin_memory())),
+        (1, lambda x: torch.ones(3).copy_(x)),
         (1, lambda x: torch.cuda.synchronize()),
         (0, lambda x: torch.ones(3).pin_memory().to("cuda", non_blocking=True)),
+        (0, lambda x: x.copy_(torch.ones(3).pin_memory(), non_blocking=True)),
         (0, lambda x: x * 2 + torch.tensor(1.0)),
         (0, lambda x: torch.where(x > 0, x, 0.0).softmax(0)),
         (0, lambda x: x[torch.arange(2, device="cuda")]),
@@ -124,7 +128,14 @@ def test_everything_made_of_a_tensor_of_the_virtual_device_is_there(gpu):
     there += [*copy.deepcopy(net).state_dict().values(), *optimiser.state[net[0].weight].values()]
     there += torch.autograd.grad(net(x).sum(), [x])
     assert all(tensor.device == CUDA and tensor.is_cuda and not tensor.is_cpu for tensor in there)
-    elsewhere = [x.cpu(), torch.ones(3), torch.zeros_like(x, device="cpu"), *net.cpu().state_dict().values()]
+    elsewhere = [
+        x.cpu(),
+        torch.ones(3),
+        torch.ones(3).expand_as(x),
+        torch.zeros(2, 3).copy_(x.detach()),
+        torch.zeros_like(x, device="cpu"),
+        *net.cpu().state_dict().values(),
+    ]
     assert all(tensor.device == CPU and not tensor.is_cuda for tensor in elsewhere)
 
 

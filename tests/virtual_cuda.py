@@ -37,8 +37,8 @@ COPIED = named(torch, "tensor as_tensor asarray scalar_tensor from_numpy frombuf
 READS = named(Tensor, "item tolist __float__ __int__ __bool__ __index__ __format__ __repr__ __contains__ is_nonzero")
 SIZED = {each for owner in (torch, Tensor) for each in named(owner, "nonzero argwhere masked_select unique bincount")}
 SIZED |= named(torch, "allclose equal isin unique_consecutive histc") | named(Tensor, "allclose equal")
-# What may be called with tensors of several devices.
-ACROSS = named(Tensor, "copy_ __setitem__ __getitem__ type_as expand_as view_as reshape_as set_ index_put_ index_put")
+# What may be called with tensors of several devices; the result is where the first of them is.
+ACROSS = named(Tensor, "copy_ __setitem__ __getitem__ expand_as view_as reshape_as set_ index_put_ index_put")
 ACROSS |= named(torch, "_has_compatible_shallow_copy_type _foreach_copy_") | {torch.autograd.backward}
 # Where not even a single number may be on another device, as it may in arithmetic.
 STRICT = named(torch, "cat stack concat conv2d conv_transpose2d matmul mm bmm addmm")
@@ -95,19 +95,20 @@ class VirtualDevice(TorchFunctionMode):
             return self._property(func, name, *args)
         tensors = tensors_in(args) + tensors_in(kwargs)
         there = [is_there(tensor) for tensor in tensors]
-        if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
+        if func in (Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.type_as):
             return self._moved(func, *args, **kwargs)
-        if func in (Tensor.numpy, Tensor.__array__) and any(there):
-            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first.")
-        if func in (Tensor.pin_memory, Tensor.is_pinned):
-            return self._pinned(func, tensors[0])
+        if func is Tensor.is_pinned:
+            return is_pinned(tensors[0])
         target = self._target(func, name, kwargs, any(there))
-        pinned = kwargs.pop("pin_memory", False) if func in FILLED | COPIED else False
-        self._check_and_count(func, tensors, there, target)
-        found = func(*args, **kwargs)
-        if func not in (Tensor.copy_, Tensor.__setitem__) and (target is not None or any(there)):
+        pinned = func is Tensor.pin_memory or (func in FILLED | COPIED and kwargs.pop("pin_memory", False))
+        if any(there):
+            self._check(func, tensors, there, target)
+            self._count(func, tensors, there, later=kwargs.get("non_blocking", False))
+        found = tensors[0].clone() if func is Tensor.pin_memory else func(*args, **kwargs)
+        if target is not None or any(there):
+            place = target if target is not None else there[0] if func in ACROSS else True
             for each in tensors_in(found):
-                put(each, any(there) if target is None else target)
+                put(each, place)
                 self._check_dtype(each)
         if pinned:
             found.untyped_storage().pinned = True
@@ -149,19 +150,24 @@ class VirtualDevice(TorchFunctionMode):
             self.wait("copies from Python")
         return target
 
-    def _check_and_count(self, func, tensors: list[Tensor], there: list[bool], target: bool | None) -> None:
-        """Raise what a real device raises; count what would wait."""
-        if not any(there):
-            return
+    def _check(self, func, tensors: list[Tensor], there: list[bool], target: bool | None) -> None:
+        """Raise what a real device raises."""
+        if func in (Tensor.numpy, Tensor.__array__):
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first.")
+        if func is Tensor.pin_memory:
+            raise RuntimeError(f"cannot pin a tensor of {self.device}: only dense CPU tensors can be pinned")
+        if func is Tensor.__getitem__ and not there[0]:
+            raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
         if not all(there) and func not in ACROSS and target is None:
             odd = [tensor for tensor, is_there in zip(tensors, there, strict=True) if not is_there]
             if func in STRICT or any(tensor.ndim for tensor in odd):
                 what = getattr(func, "__qualname__", func)
                 found = f"but found at least two devices, {self.device} and cpu! (in {what})"
                 raise RuntimeError(f"Expected all tensors to be on the same device, {found}")
+
+    def _count(self, func, tensors: list[Tensor], there: list[bool], later: bool) -> None:
+        """Count what would wait."""
         if func is Tensor.__getitem__:
-            if not there[0]:
-                raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
             for index, is_there in zip(tensors[1:], there[1:], strict=True):
                 if index.dtype in (torch.bool, torch.uint8) or index.ndim == 0 or not is_there:
                     self.wait("indexes")
@@ -169,29 +175,20 @@ class VirtualDevice(TorchFunctionMode):
             self.wait("copies")
         elif func in READS or func in SIZED or (func is torch.where and len(tensors) == 1):
             self.wait("reads")
-        elif func is Tensor.copy_ and there[0] != there[1] and not (is_pinned(tensors[1]) or tensors[1].ndim == 0):
+        elif func is Tensor.copy_ and there[0] != there[1] and not (later and there[0] and is_pinned(tensors[1])):
             self.wait("copies")
 
     def _check_dtype(self, tensor: Tensor) -> None:
         if self.device.type == "mps" and tensor.dtype == torch.float64 and is_there(tensor):
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype; use float32 instead.")
 
-    def _pinned(self, func, tensor: Tensor):
-        if func is Tensor.is_pinned:
-            return is_pinned(tensor)
-        if is_there(tensor):
-            raise RuntimeError(f"cannot pin a tensor of {self.device}: only dense CPU tensors can be pinned")
-        copy = tensor.clone()
-        copy.untyped_storage().pinned = True
-        return copy
-
     def _moved(self, func, tensor: Tensor, *args, copy: bool = False, **kwargs):
         """``.to``, ``.cpu`` and ``.cuda``: another device, dtype or memory format."""
         here, layout, dtype = is_there(tensor), kwargs.get("memory_format"), tensor.dtype
-        if func is not Tensor.to:
+        if func in (Tensor.cpu, Tensor.cuda):
             wanted, later = func is Tensor.cuda, kwargs.get("non_blocking", False)
-        elif others := [each for each in [*args[:1], kwargs.get("other")] if isinstance(each, Tensor)]:
-            (other,) = others
+        elif others := tensors_in([*args[:1], kwargs.get("other")]):
+            other = others[0]
             wanted, dtype, later = is_there(other), other.dtype, kwargs.get("non_blocking", False)
         else:
             device, given, later, layout = torch._C._nn._parse_to(*args, **kwargs)
