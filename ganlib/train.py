@@ -56,7 +56,8 @@ def fit(
         step: one generator update: ``step(gan, batches) -> {name: scalar}``. ``next(batches)`` gives real images,
             float32 [batch_size, C, H, W] in [-1, 1].
         images: the reals; mirrored at random if they are ``images.with_flips()``.
-        steps, seconds: limits, the first of which ends training; a resumed run counts both from its beginning.
+        steps, seconds: limits, the first of which ends training; a resumed run counts both from its beginning. A GPU is
+            asked for its losses and its time every 25 steps, as each answer waits for it.
         batch_size: images a batch.
         snapshot_every: when the running average draws ``gan.fixed_z``: at multiples of a number of steps, or at a
             set of steps.

@@ -335,12 +335,15 @@ def test_scores_are_computed_on_the_card_and_are_those_of_the_cpu(gpu, monkeypat
     assert features.device == logits.device == CPU and metrics.cifar_net()(reals.cuda())[0].device == CUDA
 
 
-def test_every_other_score_takes_a_generator_of_the_card(gpu):
+def test_every_other_score_takes_a_generator_of_the_card(gpu, monkeypatch):
     generator, digits = models.dcgan_generator(28, 1, 4, 6).cuda(), noise(200, 1, 28)
     reals = ImageSet(digits, torch.arange(200) % 10, tuple("0123456789"), "noise", "noise")
     discriminator = models.dcgan_discriminator(28, 1, 4).cuda()
     assert metrics.score_digits(generator, reals, n=100).n_fake == 100
+    where, own = [], torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda x, y: where.append(x.device) or own(x, y))
     assert metrics.memorisation(generator, reals, metrics.digit_net(), n=50).samples.device == CPU
+    assert {*where} == {CUDA}
     assert 0 <= metrics.overfitting(discriminator, generator, reals, reals, n=60)["fake"] <= 1
     assert metrics.probe(discriminator, reals, reals).n_test == 200
     stacked = models.dcgan_generator(28, 3, 4, 6).cuda()

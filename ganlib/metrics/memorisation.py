@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ganlib._runtime import device as runtime
 from ganlib._runtime.randomness import rng
 from ganlib.data.images import as_uint8
 from ganlib.metrics.distances import CHUNK
@@ -86,16 +87,19 @@ def memorisation(
 
 def _nearest(queries: Views, base: Views, own: Tensor | None = None) -> Views:
     """The nearest image to each query, except for its ``own`` row."""
-    found = []
+    found, where = [], runtime.device()
+    own = None if own is None else own[:, None].to(where)
     for mine, others in zip(queries, base, strict=True):
-        x, index, best = mine.flatten(1).float(), torch.zeros(len(mine)).long(), torch.full((len(mine),), torch.inf)
+        x = mine.flatten(1).float().to(where)
+        index, best = x.new_zeros(len(x), dtype=torch.int64), x.new_full((len(x),), torch.inf)
         for start in range(0, len(others), CHUNK):
-            gaps = torch.cdist(x, others[start : start + CHUNK].flatten(1).float())
+            gaps = torch.cdist(x, others[start : start + CHUNK].to(where).flatten(1).float())
             if own is not None:
-                gaps[own[:, None] == torch.arange(start, start + gaps.shape[1])] = torch.inf
+                gaps[own == torch.arange(start, start + gaps.shape[1], device=where)] = torch.inf
             gap, row = gaps.min(1)
             index, best = torch.where(gap < best, row + start, index), gap.minimum(best)
         # Computed again, since cdist gives a copy a distance just above 0.
+        x, index = x.cpu(), index.cpu()
         distance = (x - others[index].flatten(1).float()).square().sum(1).sqrt()
         found.append(Neighbours(index, distance / (1 if others.is_floating_point() else x.shape[1] ** 0.5)))
     return Views(*found)
