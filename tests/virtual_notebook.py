@@ -26,7 +26,7 @@ from ganlib.metrics import features
 from helpers import ROOT, plain_python, read_notebook, source
 
 STEPS, IMAGES, FEATURES = 3, 900, 500  # at most: of each fit and each loop, of each set, kept of each set
-SMALLER = {"steps": 1 / 3000, "epochs": 1 / 30, "seconds": 1 / 100, "n_train": 1 / 200, "n_samples": 1 / 30}
+SMALLER = {"steps": 1 / 3000, "epochs": 1 / 30, "seconds": 1 / 100, "n_train": 1 / 200, "n_samples": 1 / 50}
 
 
 def make_small() -> None:
