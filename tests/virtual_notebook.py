@@ -1,5 +1,7 @@
 """Run each code cell of a notebook on a virtual CUDA device, with tiny budgets; go on after an error, tell them all.
 
+Cells are counted from 0, with those of text.
+
 python tests/virtual_notebook.py notebooks/03_wgan.ipynb [7.5]      (the compute capability of the card, or: cpu)
 """
 
@@ -71,22 +73,23 @@ def main(path: str, capability: str = "7.5") -> int:
     """The number of failing cells."""
     torch.set_num_threads(1)
     make_small()
-    cells = [source(cell) for cell in read_notebook(Path(path).resolve())["cells"] if cell["cell_type"] == "code"]
+    cells = read_notebook(Path(path).resolve())["cells"]
     namespace, failed = {"__name__": "__main__", "display": lambda *values, **_: [show(v) for v in values]}, 0
     os.chdir(Path(path).resolve().parent)
     on_cpu = capability == "cpu"
     with contextlib.nullcontext() if on_cpu else virtual_cuda(tuple(map(int, capability.split(".")))):
-        for n, cell in enumerate(cells, 1):
+        for n, cell in enumerate(cells):
             begun = time.perf_counter()
             try:
-                run(cell, namespace, f"<cell {n}>")
+                if cell["cell_type"] == "code":
+                    run(source(cell), namespace, f"<cell {n}>")
             except Exception as error:
                 failed += 1
                 frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
                 where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[:1:-1][:4])
-                print(f"code cell {n} failed: {type(error).__name__}: {error!s:.200}\n    at {where}", flush=True)
+                print(f"cell {n} failed: {type(error).__name__}: {error!s:.200}\n    at {where}", flush=True)
             if "-v" in sys.argv:
-                print(f"code cell {n}: {time.perf_counter() - begun:.1f} s", flush=True)
+                print(f"cell {n}: {time.perf_counter() - begun:.1f} s", flush=True)
     return failed
 
 
