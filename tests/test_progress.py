@@ -104,6 +104,17 @@ def test_the_first_ctrl_c_is_noted_and_the_second_raises():
     assert signal.getsignal(signal.SIGINT) is before and len(pressed) == 1
 
 
+def test_a_press_within_two_loops_ends_both():
+    done = []
+    for k in progress.progress(range(5)):
+        for n in progress.progress(range(5)):
+            done.append((k, n))
+            if done == [(0, 0), (0, 1)]:
+                os.kill(os.getpid(), signal.SIGINT)
+    assert done == [(0, 0), (0, 1)]
+    assert list(progress.progress(range(2))) == [0, 1]  # and it is over
+
+
 def test_a_loop_of_ones_own_ends_early_and_whatever_follows_it_runs(capsys):
     before, done = signal.getsignal(signal.SIGINT), []
     for k in progress.progress(range(10), "walking"):

@@ -17,11 +17,15 @@ from ganlib._runtime.notebook import kernel, stop_queue
 log = logging.getLogger("ganlib")
 
 
+_stops: list[Callable[[], None]] = []  # of the loops that are running, one within the other
+
+
 @contextlib.contextmanager
 def interrupts(stop: Callable[[], None]):
     """Call ``stop`` at Ctrl-C or a press of ■; a second one raises KeyboardInterrupt.
 
-    So the current step is finished, and the state saved after it is one that an uninterrupted run also reaches.
+    So the current step is finished, and the state saved after it is one that an uninterrupted run also reaches. Within
+    another such block, it is told, too: a press ends a run and the loop over runs.
     """
     pressed: list[bool] = []
 
@@ -29,13 +33,16 @@ def interrupts(stop: Callable[[], None]):
         if pressed:
             raise KeyboardInterrupt
         pressed.append(True)
-        stop()
+        for each in _stops:
+            each()
 
     in_main = threading.current_thread() is threading.main_thread()  # signals reach no other thread
     before = signal.signal(signal.SIGINT, note) if in_main else None
+    _stops.append(stop)
     try:
         yield
     finally:
+        _stops.remove(stop)
         if in_main:
             signal.signal(signal.SIGINT, before)
 
