@@ -83,7 +83,7 @@ def test_its_step_makes_the_same_moves_as_the_librarys(number, step_of, known):
 @pytest.mark.parametrize(
     ("number", "settings", "args", "generator", "discriminator"),
     [
-        ("00", {"z_dim": 3, "width": 8}, (), models.mlp_generator(3, 8, 3), models.mlp_discriminator(8, 4)),
+        ("00", {"width": 8}, (3,), models.mlp_generator(3, 8, 3), models.mlp_discriminator(8, 4)),
         ("01", {}, (16,), models.dcgan_generator(28, 1, 32, 16, seed=3), models.dcgan_discriminator(28, 1, 16, seed=4)),
         ("01", {}, (2,), models.dcgan_generator(28, 1, 32, 2, seed=3), models.dcgan_discriminator(28, 1, 16, seed=4)),
         (
@@ -129,32 +129,48 @@ def test_its_other_steps_take_the_turns_that_they_say():
         return counts, len(seen), torch.equal(weights(gan.generator), before)
 
     assert turns("step", n_d=5) == ({"g": 1, "d": 5}, 5, False)
-    assert turns("greedy_step", n_g=4) == ({"g": 4, "d": 1}, 1, False)
+    assert turns("step", n_g=4) == ({"g": 4, "d": 1}, 1, False)
     assert turns("stuck_step") == ({"g": 1, "d": 1}, 1, True)  # the generator's turn, but it does not move
 
 
-def test_the_live_figure_is_off_and_plays_the_notebooks_own_game(monkeypatch):
-    """The cell as committed trains stills; with ``live = True`` it shows the widget, made of the learner's step."""
-    cell, shown = cell_with("00", "playground"), []
-    assert cell.startswith("live = False")
-    its = lesson("00", targets={"ring": toys.ring}, display=shown.append)
+def test_its_training_loop_keeps_what_was_seen_and_ends_early_if_its_bar_does():
+    its, looked = lesson("00"), []
+    run = its["train"](players(), toys.ring, 5, lambda gan, done: looked.append(done) or done, 2)
+    assert run.seen == [(0, 0), (2, 2), (4, 4)] and looked == [0, 2, 4]
+    assert {name: len(values) for name, values in run.losses.items()} == {"d_loss": 5, "g_loss": 5}
+    run = its["train"](players(), toys.ring, 5, lambda gan, done: done, 2, loop=lambda steps: list(steps)[:3], n_g=2)
+    assert run.seen == [(0, 0), (2, 2)] and len(run.losses["g_loss"]) == 3
+
+
+def test_its_live_figure_plays_the_notebooks_own_game_with_a_control_for_all_that_it_takes(monkeypatch):
+    its = lesson("00", targets={"ring": toys.ring}, centers={})
     monkeypatch.setattr(notebook, "someone_there", lambda: True)
-    exec(cell.replace("live = False", "live = True", 1), its)
+    monkeypatch.setitem(its, "seen", None)
+    exec("seen = " + cell_with("00", "viz.playground("), its)
 
     def inside(widget):
         return [widget, *(found for child in getattr(widget, "children", ()) for found in inside(child))]
 
-    (play,) = (child for child in inside(shown[0]) if type(child).__name__ == "Play")
+    (play,) = (child for child in inside(its["seen"]) if type(child).__name__ == "Play")
     play.value = 1
-    *_, note = (child for child in inside(shown[0]) if type(child).__name__ == "HTML")
-    assert note.value.startswith("step 5 · d_loss ")
+    *_, note = (child for child in inside(its["seen"]) if type(child).__name__ == "HTML")
+    assert note.value.startswith("step ") and " · d_loss " in note.value
+    names = {getattr(child, "description", "") for child in inside(its["seen"])}
+    assert {
+        "z_dim",
+        "Adam's betas",
+        "generator's loss",
+        "freeze D",
+        "D's updates a step",
+        "G's updates a step",
+    } <= names
 
 
 def test_all_five_targets_are_there_and_give_points():
     its = lesson("00")
-    exec(cell_with("00", "targets = {").split("fig, axes")[0], its)
+    exec(cell_with("00", "targets = {"), its)
     assert list(its["targets"]) == ["ring", "grid", "spiral", "moons", "mine"]
-    for target in (*its["targets"].values(), partial(toys.points, its["my_points"])):
+    for target in its["targets"].values():
         assert target(7, seeded(0)).shape == (7, 2)
 
 
@@ -228,11 +244,6 @@ def test_the_runs_that_it_compares_are_on_record():
 # --- exercises ------------------------------------------------------------------------------------
 
 WRONG = {
-    ("00", "1"): "my_logit = lambda p, q: p / (p + q)\n",
-    ("00", "2"): "my_c = lambda eta: eta\n",
-    ("00", "3"): "my_step = lambda x, y, eta: (x - eta * y, y + eta * x)\n",
-    ("00", "4"): "my_covered = lambda points, centers, std: toys.modes_covered(points, centers, std)[0]\n",
-    ("00", "5"): "my_art = '# #'\n",
     ("01", "1"): "my_count = discriminator[2].weight.numel()\n",
     ("01", "2"): "my_g_loss = lambda logits: -softplus(-logits).mean()\n",
     ("01", "3"): "my_path = lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] * (b - a)\n",
@@ -250,6 +261,64 @@ WRONG = {
     ("04", "3"): "my_lengths = (10.0, 10.0)\n",
     ("04", "4"): "my_sigma = lambda x, found: (x - found).abs().mean()\n",
 }
+WRONG_00 = {  # of notebook 00; several a piece
+    "1": [
+        "my_logit = lambda p, q: p / (p + q)\n",  # the probability
+        "my_logit = lambda p, q: torch.log(q) - torch.log(p)\n",  # upside down
+        "my_logit = lambda p, q: torch.log(p / (p + q))\n",  # a logarithm of the probability
+        "my_logit = lambda p, q: torch.log(p / (1 - p))\n",  # forgets q
+        "my_logit = lambda p, q: p - q\n",
+        "my_logit = lambda p, q: torch.log10(p / q)\n",
+        "my_logit = 0.0\n",
+    ],
+    "2": [
+        "my_c = lambda eta: eta\n",
+        "my_c = -0.1\n",  # a number
+        "my_c = lambda eta: -0.1\n",  # right for one eta
+        "my_c = lambda eta: -(eta**2)\n",
+        "my_c = lambda eta: 0.0\n",
+        "my_c = lambda eta: -2 * eta\n",
+        "my_c = lambda eta: float('nan')\n",
+        "def my_c():\n    return -0.1\n",
+    ],
+    "3": [
+        "my_step = lambda x, y, eta: (x - eta * y, y + eta * x)\n",  # at once
+        "def my_step(x, y, eta):\n    x = x - eta * y\n    return x, y + eta * x\n",  # in turns
+        # the right radius, but the players have swapped their wishes
+        "def my_step(x, y, eta):\n    a, b = x + eta * y, y - eta * x\n    return x + eta * b, y - eta * a\n",
+        # looks ahead, but steps from the new place
+        "def my_step(x, y, eta):\n    a, b = x - eta * y, y + eta * x\n    return a - eta * b, b + eta * a\n",
+        # one of them alone looks ahead
+        "def my_step(x, y, eta):\n    return x - eta * (y + eta * x), y + eta * x\n",
+        # half a step ahead
+        "def my_step(x, y, eta):\n    h = eta / 2\n    return x - eta * (y + h * x), y + eta * (x - h * y)\n",
+        # a smaller radius, by shrinking
+        "def my_step(x, y, eta):\n    s = (1 - eta**2 + eta**4) ** 0.5\n    return s * x, s * y\n",
+        "my_step = (0.99, 0.1)\n",
+    ],
+    "4": [
+        "my_covered = lambda points, centers, std: toys.modes_covered(points, centers, std)[0]\n",  # any hit
+        ("/ 5).sum()", "/ 10).sum()"),
+        ("/ 5).sum()", "/ 4).sum()"),
+        ("/ 5).sum()", ").sum()"),  # all of the fair share
+        ("3 * std", "2 * std"),
+        ("nearest[distance <= 3 * std]", "nearest"),  # however far away
+        ("len(points) /", "(distance <= 3 * std).sum() /"),  # of those on a mode, not of all
+        ("len(points) / len(centers) / 5", "20"),
+        "my_covered = lambda points, centers, std: 8\n",
+        # a point counts for each mode that it is near to
+        "def my_covered(points, centers, std):\n    hits = (torch.cdist(points, centers) <= 3 * std).sum(0)\n"
+        "    return (hits >= len(points) / len(centers) / 5).sum().item()\n",
+    ],
+    "5": [
+        "my_art = '# #'\n",
+        "my_art = '#' * 25\n",  # in one line
+        "my_art = '\\n'.join(['#'] * 25)\n",
+        "my_art = '##########\\n#########'\n",  # 19
+        "my_art = ' \\n ' * 25\n",
+        "my_art = 25\n",
+    ],
+}
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 
@@ -263,8 +332,11 @@ def test_the_folded_solution_passes_the_check_and_a_wrong_answer_or_none_does_no
         its |= {"images": ImageSet(noise(400, 3, 32), None, (), "noise", "noise")}
         its |= {"paper_g": models.dcgan_generator(64, 3, width=128, z_dim=100)}
         exec(cell_with("02", "on_circle =").partition("fig, ax")[0], its)
-    for answer, verdict in ((None, "not yet"), (WRONG[number, which], "not yet"), (solution, "correct")):
-        assert try_answer(check, answer, its) == f"exercise {which}: {verdict}\n"
+    wrong = WRONG_00[which] if number == "00" else [WRONG[number, which]]
+    wrong = [solution.replace(*answer) if isinstance(answer, tuple) else answer for answer in wrong]
+    for answer, verdict in ((None, "not yet"), *((answer, "not yet") for answer in wrong), (solution, "correct")):
+        assert answer != solution or verdict == "correct"
+        assert try_answer(check, answer, its) == f"exercise {which}: {verdict}\n", answer
 
 
 @pytest.mark.parametrize("number", PATHS)
