@@ -244,10 +244,6 @@ def test_the_runs_that_it_compares_are_on_record():
 # --- exercises ------------------------------------------------------------------------------------
 
 WRONG = {
-    ("01", "1"): "my_count = discriminator[2].weight.numel()\n",
-    ("01", "2"): "my_g_loss = lambda logits: -softplus(-logits).mean()\n",
-    ("01", "3"): "my_path = lambda a, b, n: a + torch.linspace(0, 1, n)[:, None] * (b - a)\n",
-    ("01", "4"): "my_step = step\n",
     ("02", "1"): "my_largest = sum(p.numel() for p in paper_g.parameters())\n",
     ("02", "2"): "my_coverage = lambda fake, real, k: 1.0\n",
     ("02", "3"): "my_fd_infinity = lambda ns, fds: fds[-1]\n",
@@ -260,6 +256,60 @@ WRONG = {
     ("04", "2"): "my_shift = lambda x, n: x.roll(n, 2)\n",
     ("04", "3"): "my_lengths = (10.0, 10.0)\n",
     ("04", "4"): "my_sigma = lambda x, found: (x - found).abs().mean()\n",
+}
+WRONG_01 = {  # of notebook 01; several a piece
+    "1": [
+        "my_count = discriminator[3].weight.numel()\n",  # at the width that it has
+        "my_count = 64 * 128 * 4 * 4 + 128\n",  # a bias
+        "my_count = 64 * 128 * 3 * 3\n",
+        "my_count = 64 * 64 * 4 * 4\n",
+        "my_count = 4 * discriminator[3].weight.numel()\n",
+        "my_count = 16 * sum(p.numel() for p in (*discriminator[3].parameters(), *discriminator[4].parameters()))\n",
+    ],
+    "2": [
+        "def my_g_loss(fake_logits):\n    return softplus(-fake_logits).mean()\n",  # the non-saturating one
+        "my_g_loss = lambda logits: -softplus(-logits).mean()\n",
+        "my_g_loss = lambda logits: softplus(logits).mean()\n",
+        "my_g_loss = lambda logits: -softplus(logits).sum()\n",
+        "my_g_loss = lambda logits: -softplus(logits)\n",  # no mean
+        "my_g_loss = lambda logits: torch.log(1 - torch.sigmoid(logits)).mean()\n",  # minus infinity at 120
+        "my_g_loss = lambda logits: torch.tensor(-0.9402)\n",
+    ],
+    "3": [
+        f"def my_path(a, b, n):\n    t = torch.linspace(0, 1, n)[:, None]\n{lines}"
+        for lines in (
+            "    return a + t * (b - a)\n",
+            "    line = a + t * (b - a)\n    return line / line.norm(dim=1, keepdim=True) * 4\n",  # misses both ends
+            "    return slerp(a, b, t[:, 0])[torch.randperm(n)]\n",
+            "    return slerp(a, b, (t[:, 0] * (n - 1)).round().div(n))\n",  # never arrives
+            "    return slerp(a, b, torch.linspace(0, 1, n + 1))\n",
+            "    return torch.cat([a.expand(n - 1, -1), b[None]])\n",
+            "    return slerp(a, b, t[:, 0] ** 3)\n",  # unequal steps
+            # zigzag: every other point well off the short way, at the right length
+            "    line = slerp(a, b, t[:, 0])\n    away = torch.randn(16, generator=rng(0))\n"
+            "    line[1:-1:2] += 0.7 * away\n    line[2:-1:2] -= 0.7 * away\n"
+            "    length = (1 - t) * a.norm() + t * b.norm()\n"
+            "    return line / line.norm(dim=1, keepdim=True) * length\n",
+            # the long way round
+            "    angle = torch.cosine_similarity(a, b, dim=0).arccos()\n    t = t * (1 - 2 * math.pi / angle)\n"
+            "    way = ((1 - t) * angle).sin() * a / a.norm() + (t * angle).sin() * b / b.norm()\n"
+            "    t = torch.linspace(0, 1, n)[:, None]\n"
+            "    return way / angle.sin() * ((1 - t) * a.norm() + t * b.norm())\n",
+        )
+    ],
+    "4": [
+        "my_step = step\n",
+        "my_step = lambda gan, batches: step(gan, batches) | {'D(x)': 0.5, 'D(G(z))': 0.5}\n",
+        "my_step = lambda gan, batches: {'d_loss': 0.0, 'g_loss': 0.0, 'D(x)': 0.5, 'D(G(z))': 0.5}\n",  # nor trains
+        *(  # edits of the solution
+            ("torch.sigmoid(real_logits).mean()", "real_logits.mean()"),
+            ("torch.sigmoid(real_logits).mean()", "torch.sigmoid(real_logits.mean())"),
+            ('"D(x)": torch.sigmoid(real_logits)', '"D(x)": torch.sigmoid(fake_logits)'),
+            ("torch.sigmoid(fake_logits).mean()", "torch.sigmoid(gan.discriminator(fake)).mean()"),  # after its update
+            ("torch.sigmoid(fake_logits).mean()", "1 - torch.sigmoid(fake_logits).mean()"),
+            ("    gan.g_opt.step()\n", ""),
+        ),
+    ],
 }
 WRONG_00 = {  # of notebook 00; several a piece
     "1": [
@@ -332,7 +382,7 @@ def test_the_folded_solution_passes_the_check_and_a_wrong_answer_or_none_does_no
         its |= {"images": ImageSet(noise(400, 3, 32), None, (), "noise", "noise")}
         its |= {"paper_g": models.dcgan_generator(64, 3, width=128, z_dim=100)}
         exec(cell_with("02", "on_circle =").partition("fig, ax")[0], its)
-    wrong = WRONG_00[which] if number == "00" else [WRONG[number, which]]
+    wrong = {"00": WRONG_00, "01": WRONG_01}[number][which] if number < "02" else [WRONG[number, which]]
     wrong = [solution.replace(*answer) if isinstance(answer, tuple) else answer for answer in wrong]
     for answer, verdict in ((None, "not yet"), *((answer, "not yet") for answer in wrong), (solution, "correct")):
         assert answer != solution or verdict == "correct"
