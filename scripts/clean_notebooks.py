@@ -77,7 +77,13 @@ def clean(notebook: dict) -> dict:
             cell["metadata"].pop(key, None)
         for output in cell.get("outputs", []):
             output.get("metadata", {}).pop("execution", None)
+        if "outputs" in cell:  # a progress bar that was removed leaves an empty line
+            cell["outputs"] = [output for output in cell["outputs"] if not _is_empty(output.get("data", {}))]
     return notebook
+
+
+def _is_empty(data: dict) -> bool:
+    return list(data) == ["text/plain"] and not joined(data["text/plain"])
 
 
 def dump(notebook: dict) -> str:

@@ -238,6 +238,7 @@ def test_cleaning_keeps_what_matters_is_stable_and_refuses_to_hide_an_error(path
     notebook["metadata"]["kernelspec"] = {"display_name": "my env", "language": "python", "name": "mine"}
     notebook["metadata"]["language_info"]["version"] = "3.12.1"
     notebook["cells"][3]["metadata"]["execution"] = {"iopub.execute_input": "2026-01-01"}
+    notebook["cells"][3]["outputs"].insert(0, picture({"text/plain": []}))  # of a progress bar that was removed
     path.write_text(json.dumps(notebook))
     assert clean_notebooks.main(["--check", str(path)]) == 1
     assert "it carries metadata of one run" in capsys.readouterr().err

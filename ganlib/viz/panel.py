@@ -23,7 +23,7 @@ from ganlib.viz.sparks import small_curves
 
 SAMPLES_WIDE, SAMPLES_TALL, CURVES_WIDE = 544, 290, 420  # pixels of the picture's parts, about
 REDRAWN = 0.5  # seconds between two pictures, at least
-SHARE = 0.015  # of the time is spent on pictures, at most
+SHARE = 0.012  # of the time is spent on pictures, at most
 LISTENS = 0.02  # seconds between two looks at the controls
 
 
@@ -34,7 +34,7 @@ def panel(gan: GAN, step: Callable | None = None, *, run=None, controls: bool = 
         history = fit(gan, step, images, steps=2000, watchers=[viz.panel(gan, step)])
 
     It shows samples of the averaged generator and the curves twice a second (less often where that would take more than
-    1.5% of the time), and has sliders for both learning rates and for each keyword of ``step``, if that is a
+    1.2% of the time), and has sliders for both learning rates and for each keyword of ``step``, if that is a
     ``functools.partial``. ``values`` are what a keyword may become, by its name: ``n_critic=[1, 2, 5]``, or functions,
     ``g_loss_of=[one, other]``. With ``run`` there is a button that saves a checkpoint.
 
