@@ -113,6 +113,12 @@ def test_notebook(path, check):
     assert not list(check(read_notebook(path), path))
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_saving_it_again_changes_nothing(path):
+    nbformat, text = pytest.importorskip("nbformat"), path.read_text(encoding="utf-8")
+    assert nbformat.writes(nbformat.reads(text, 4)) + "\n" == text
+
+
 @pytest.mark.parametrize("command", ["check", "format --check"])
 def test_sources_are_lint_clean(command):
     words = [sys.executable, "-m", "ruff", *command.split(), "--no-cache", "notebooks"]

@@ -112,7 +112,7 @@ def test_what_is_moved_is_changed_recorded_and_can_be_repeated_bit_for_bit(image
     gan, step = players(), make()
     live = make_panel(gan, step, g_loss_of=losses)
     history = quick(gan, images, step, steps=6, watchers=[hands(page, {2: first, 3: again, 4: second}), live])
-    rate, then = 2e-3 * 10**0.5, 2e-3 * 10**0.4
+    rate, then = 0.0063, 0.005  # two digits of the ladder's 10^0.5 and 10^0.4 times 0.002
     assert history.changes == [
         (2, "g_lr", rate),
         (3, "g_lr", then),
@@ -122,8 +122,7 @@ def test_what_is_moved_is_changed_recorded_and_can_be_repeated_bit_for_bit(image
     played = [*[(2e-3, 3, losses[0])] * 2, (rate, 3, losses[0]), (then, 3, losses[0]), *[(then, 1, losses[1])] * 2]
     assert used == played
     assert page[0].now["text/plain"] == (
-        "changed by hand: steps 2 to 3: G's learning rate 0.00502 · step 4: r1_every 1 · "
-        "step 4: g_loss_of minimax_g_loss"
+        "changed by hand: steps 2 to 3: G's learning rate 0.005 · step 4: r1_every 1 · step 4: g_loss_of minimax_g_loss"
     )
     other, step = players(), make()
     again = quick(other, images, step, steps=6, watchers=[repeat(history.changes, other, step)])

@@ -3,6 +3,7 @@
 import base64
 import io
 import sys
+import threading
 from functools import partial
 from types import SimpleNamespace
 
@@ -128,8 +129,8 @@ def test_starting_over_is_the_same_game_again_and_another_target_another_one(gam
     assert game.note.value.startswith("step 0 · ")
     game.play.value = 3
     assert (game.view.value, game.note.value) == first
-    game.play.value = 0  # the stop button of the clock
-    assert game.note.value.startswith("step 0 · ") and len(game.calls) == 15
+    game.play.value = 0  # the stop button of the clock keeps the game
+    assert (game.view.value, game.note.value) == first and len(game.calls) == 15
     ring = game.view.value
     game.its["target"].value = "moons"
     assert game.note.value == "step 0" and game.view.value != ring  # moons have no modes to count
@@ -146,7 +147,29 @@ def test_the_modes_are_those_of_2500_fakes(monkeypatch):
     monkeypatch.setattr(notebook, "someone_there", lambda: True)
     shown = playground(perfect, dcgan_step, TARGETS, centers=CENTERS)
     _, note = shown.children[1].children
-    assert note.value in [f"step 0 · 8 of 8 modes, {share}% on one" for share in (98, 99)]
+    assert note.value in [f"step 0 · 8 of 8 modes, {share}% of the points on a mode" for share in (98, 99)]
+
+
+def test_the_game_waits_while_a_cell_runs_and_a_cell_while_it_draws(game, monkeypatch):
+    events, calls = {}, []
+    shell = SimpleNamespace(events=SimpleNamespace(register=lambda name, call: events.update({name: call})))
+    monkeypatch.setattr(notebook, "kernel", lambda: SimpleNamespace(shell=shell))
+    monkeypatch.setattr(notebook, "_cell", {"runs": False, "watched": False})
+    notebook.watch_cells()
+    game.play.value = 1
+    game.its["G's learning rate"].index += 1
+    assert not game.calls and game.note.value.startswith("step 0")  # the cell that shows it has not ended
+    events["post_run_cell"](None)
+    game.play.value = 2
+    assert len(game.calls) == 5 and game.note.value.startswith("step 5")
+    with notebook.between_cells() as free:
+        begins = threading.Thread(target=lambda: (events["pre_run_cell"](None), calls.append("begun")))
+        begins.start()
+        begins.join(0.2)
+        assert free and not calls
+    begins.join()
+    game.play.value = 3
+    assert calls == ["begun"] and len(game.calls) == 5
 
 
 def test_a_game_that_diverged_says_so_and_stops_the_clock(game):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Collection
 
 
@@ -36,6 +37,34 @@ def stop_queue() -> None:
             result.error_in_exec = KeyboardInterrupt("stopped")
 
     found.shell.events.register("post_run_cell", end)
+
+
+_cell = {"runs": False, "watched": False}
+_drawing = threading.Lock()
+
+
+def watch_cells() -> None:
+    """Know from now on when a cell runs (called from one)."""
+    if (found := kernel()) is None or _cell["watched"]:
+        return
+
+    def begin(*_):
+        with _drawing:
+            _cell["runs"] = True
+
+    _cell.update(runs=True, watched=True)
+    found.shell.events.register("pre_run_cell", begin)
+    found.shell.events.register("post_run_cell", lambda *_: _cell.update(runs=False))
+
+
+@contextlib.contextmanager
+def between_cells():
+    """Whether no cell runs; the next one waits until the block has ended.
+
+    For widgets, whose answers ipykernel 7 computes in another thread: matplotlib cannot draw in two at once.
+    """
+    with _drawing:
+        yield not _cell["runs"]
 
 
 def ears(widgets: Collection) -> Callable[[], None] | None:

@@ -39,5 +39,9 @@ def _around(now) -> list:
         return [*range(min(now, 1), max(10, 2 * now) + 1)]
     if isinstance(now, float):
         steps = range(-DECADES * PER_DECADE, DECADES * PER_DECADE + 1)
-        return [now if k == 0 else now * 10 ** (k / PER_DECADE) for k in steps] if now else [0.0, 0.01, 0.1, 1.0, 10.0]
+        return (
+            [now if k == 0 else float(f"{now * 10 ** (k / PER_DECADE):.1e}") for k in steps]
+            if now
+            else [0.0, 0.01, 0.1, 1.0, 10.0]
+        )
     return [now]

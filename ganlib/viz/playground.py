@@ -4,6 +4,7 @@ import inspect
 import io
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ class _Game:
         line = [f"step {self.steps:,}", *(f"{name} {values[-1]:.3f}" for name, values in self.losses.items())]
         if self.target in self.centers:
             modes, share = modes_covered(fake, *self.centers[self.target])
-            line.append(f"{modes} of {len(self.centers[self.target][0])} modes, {share:.0%} on one")
+            line.append(f"{modes} of {len(self.centers[self.target][0])} modes, {share:.0%} of the points on a mode")
         return np.concatenate([above, below]), " · ".join(line)
 
 
@@ -137,17 +138,21 @@ def _with_controls(game: _Game):
 
     def then_show(act, *arguments, times=1):
         for _ in range(times):
-            act(*arguments)
-            show()
+            with notebook.between_cells() as free:  # the game waits while a cell runs
+                if free:
+                    act(*arguments)
+                    show()
 
-    def tick(clock):  # ■ sets it back to 0
-        then_show(game.train, pace.value, times=A_TICK) if clock["new"] else then_show(game.start_over)
+    def tick(clock):  # ■ sets it back to 0, but keeps the game
+        if clock["new"]:
+            then_show(game.train, pace.value, times=A_TICK)
 
+    notebook.watch_cells()
     play.observe(tick, "value")
     one.on_click(lambda _: then_show(game.train, 1))
     again.on_click(lambda _: then_show(game.start_over))
     show()
-    rows = [*_settings(game, show), pace, w.HBox([play, one, again])]
+    rows = [*_settings(game, partial(then_show, lambda: None)), pace, w.HBox([play, one, again])]
     return w.HBox([w.VBox(rows), w.VBox([view, note])], layout=w.Layout(flex_flow="row wrap"))
 
 

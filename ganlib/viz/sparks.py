@@ -34,7 +34,8 @@ def small_curves(series: Mapping[str, Sequence[float]], size=(450, 150), colors=
 
     x, top = FINE, FINE * 19  # of the next label, and of the panel below
     for name, values in numbers.items():
-        label = f"{name} {values[-1]:.3g}" if len(values) else name
+        known = values[np.isfinite(values)]
+        label = f"{name} {known[-1]:.3g}" if len(known) else name
         if x > FINE and x + font.getlength(label) > width:
             x, top = FINE, top + FINE * 14
         draw.text((x, top - FINE * 17), label, inks[name], font)
