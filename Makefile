@@ -54,7 +54,7 @@ test-ui: .chromium $(STAMP) $(OLDER)/ipykernel-7.3 $(OLDER)/colab  ## use the li
 
 $(OLDER)/ipykernel-7.3: PACKAGES := ipykernel==7.3.0
 $(OLDER)/colab: PACKAGES := ipykernel==6.17.1 ipywidgets==7.7.1 jupyterlab_widgets==1.1.11 ipython==7.34.0 \
-    backcall pickleshare ipython-genutils nest-asyncio
+    backcall decorator pickleshare ipython-genutils nest-asyncio
 $(OLDER)/%: Makefile | $(STAMP)
 	@rm -rf $@ $@.part
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target $@.part $(PACKAGES)
