@@ -83,6 +83,8 @@ def test_float_images_sets_and_finished_pictures_are_drawn_too():
         (viz.grid, noise(), {"cols": 0}, "cols is 0, .* at least 1"),
         (viz.grid, noise(), {"pad": -1}, "pad is -1, .* at least 0"),
         (viz.show, noise(), {"scale": 1.5}, "scale is 1.5, .* whole number"),
+        (viz.show, noise(6), {"rows": ["G", "D"], "cols": 2}, "2 names for 3 rows"),
+        (viz.show, noise(6), {"columns": "abc", "cols": 2}, "3 names for 2 columns"),
         (viz.strip, history(), {"n": 0}, "n is 0"),
         (viz.strip, history(), {"columns": 0}, "0 snapshots"),
         (viz.curves, history(), {"score": "fid"}, "'fid'.*fd, sure"),
@@ -109,6 +111,22 @@ def test_show_is_pixel_for_pixel_the_grid_and_leaves_no_figure_open(channels):
     assert drawn(viz.show(noise(24, size=28), cols=24)).shape == (2 * 32, 2 * (24 * 30 + 2), 3)  # or large enough
 
 
+def test_names_stand_beside_their_rows_and_above_their_columns():
+    images = noise(6, 3, size=28)
+    figure = viz.show(images, "a title", rows=["reals", "fakes"], columns=["a", "b", "a rather long name"])
+    page, (title, *names) = drawn(figure), figure.texts
+    sheet = viz.grid(images, cols=3, scale=5)  # the scale at which the longest name has room
+    left = page.shape[1] - sheet.shape[1]
+    assert left >= 5 * 6.4 and np.array_equal(page[48:, left:], sheet)
+    assert (page[:28] < 128).any() and (page[28:48, left:] < 128).any() and (page[48:, :left] < 128).any()
+    assert title.get_text() == "a title" and [name.get_text() for name in names[:3]][2] == "a rather long name"
+    middle = [left + 5 * (2 + 30 * k + 14) for k in range(3)] + [48 + 5 * (2 + 30 * k + 14) for k in range(2)]
+    across = [name.get_position()[0] * page.shape[1] for name in names[:3]]
+    down = [(1 - name.get_position()[1]) * page.shape[0] for name in names[3:]]
+    assert np.allclose(across + down, middle, atol=1)
+    assert viz.show(noise(7), rows="abcd").axes[0].images[0].get_size()[0] > 4 * 8  # two in a row, the last one alone
+
+
 def own_figure():
     figure, (left, right) = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
     left.plot([0, 1], label="$D$")
@@ -124,6 +142,7 @@ def own_figure():
         (lambda: viz.show(noise(6), "noise"), "noise: 6 images of 8 × 8 pixels"),
         (lambda: viz.show(viz.grid(noise(6))), "a picture"),
         (lambda: viz.show(noise(6), alt="six"), "six"),
+        (lambda: viz.show(noise(6), columns=range(3)), "6 images of 8 × 8 pixels; columns 0, 1, 2"),
         (lambda: viz.strip(history(), n=3, columns=2), "Samples of the same 3 z, a row each, at step 0, step 200"),
         (lambda: network(torch.nn.Linear(3, 2), (3,), "tiny"), "tiny as boxes, one a layer: 3 → 2"),
         (own_figure, 'a "quoted" <title>; y against x; D'),

@@ -20,6 +20,7 @@ from ganlib.viz.display import blank
 from ganlib.viz.palette import D_COLOR, G_COLOR, OTHER_COLORS
 
 SAMPLE, PAGE = 56, 640  # pixels: the least width of a sample on the page (a digit's, doubled), and that of a page
+NAME, LETTER = 8, 6.4  # of names at rows and columns: their font size, and about the pixels of a letter
 
 
 def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.ndarray:
@@ -47,24 +48,29 @@ def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.nd
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def show(images, title: str | None = None, cols: int | None = None, pad: int = 2, scale: int | None = None, alt=None):
+def show(images, title=None, cols=None, pad=2, scale=None, rows=(), columns=(), alt=None):
     """The ``grid`` of images as a matplotlib Figure, pixel for pixel, under a title.
 
+    ``rows`` are names beside its rows, and ``columns`` above its columns; without ``cols`` they say how many there are.
     ``scale=None`` takes the largest scale up to 4 that keeps the grid within 640 pixels, but one at which an image is
     at least 56 pixels wide: twice a digit's width.
     """
     finished = np.shape(images)[2:] in ((1,), (3,))  # a picture, as in ``grid``
     images = images if finished else as_uint8(images)
+    rows, columns, n = list(rows), list(columns), 1 if finished else len(images)
+    cols = cols or len(columns) or (math.ceil(n / len(rows)) if rows else None)
     if scale is None:
-        least = 1 if finished else math.ceil(SAMPLE / images.shape[-1])
-        scale = max(1, least, min(4, PAGE // grid(images, cols, pad).shape[1]))
+        least = 1 if finished else _least(images, columns)
+        scale = max(least, min(4, PAGE // grid(images, cols, pad).shape[1]))
     sheet = grid(images, cols, pad, scale)
-    # A narrow grid gets a page wide enough for its title.
-    figure, tall = _page(sheet, head=28 if title else 0, width=max(sheet.shape[1], 9 * len(title or "")))
-    if title:
-        figure.text(0.003, 1 - 8 / tall, title, ha="left", va="top", fontsize=10)
-    about = "a picture" if finished else f"{len(images)} images of {images.shape[-2]} × {images.shape[-1]} pixels"
-    set_alt(figure, alt or ": ".join(filter(None, (title, about))))
+    down, across = (sheet.shape[k] // scale // (images.shape[k + 2] + pad) for k in (0, 1)) if not finished else (1, 1)
+    for what, names, there in (("rows", rows, down), ("columns", columns, across)):
+        if names and len(names) != there:
+            raise ValueError(f"There are {len(names)} names for {there} {what}; give one for each.")
+    figure = _page(sheet, title, rows, columns, scale * pad)
+    about = "a picture" if finished else f"{n} images of {images.shape[-2]} × {images.shape[-1]} pixels"
+    names = [f"{what} {', '.join(map(str, names))}" for what, names in (("rows", rows), ("columns", columns)) if names]
+    set_alt(figure, alt or "; ".join([": ".join(filter(None, (title, about))), *names]))
     return figure
 
 
@@ -90,15 +96,12 @@ def strip(history, n: int = 8, columns: int = 8, alt: str | None = None):
 
     batches = [as_uint8(images)[:n].numpy() for _, images in chosen]
     cells = np.stack(batches, axis=1).reshape(-1, *batches[0].shape[1:])  # [rows * columns, C, H, W]
-    width, pad = cells.shape[-1], 2
-    scale = math.ceil(max(SAMPLE, 6.5 * max(map(len, names))) / width)  # columns wide enough for their titles
-    sheet = grid(cells, len(chosen), pad, scale)
-    figure, tall = _page(sheet, head=20)
-    for k, name in enumerate(names):
-        middle = scale * (pad + k * (width + pad) + width / 2) / sheet.shape[1]
-        figure.text(middle, 1 - 4 / tall, name, ha="center", va="top", fontsize=8)
-    set_alt(figure, alt or f"Samples of the same {len(batches[0])} z, a row each, at {', '.join(names)}")
-    return figure
+    return show(
+        cells,
+        columns=names,
+        scale=_least(cells, names),
+        alt=alt or f"Samples of the same {len(batches[0])} z, a row each, at {', '.join(names)}",
+    )
 
 
 def curves(history, equilibrium: dict[str, float] | None = None, score: str | None = None, alt: str | None = None):
@@ -199,11 +202,27 @@ def spread_snapshots(history, at_most: int) -> list:
     return [snapshots[k] for k in np.linspace(last, 0, min(last + 1, at_most)).round().astype(int)[::-1]]
 
 
-def _page(sheet: np.ndarray, head: int, width: int | None = None):
-    """A Figure with ``sheet`` below ``head`` empty rows, and its height in pixels."""
-    width, tall = width or sheet.shape[1], sheet.shape[0] + head
-    figure = blank(width, tall)
-    axes = figure.add_axes((0, 0, sheet.shape[1] / width, sheet.shape[0] / tall))
+def _least(images, columns) -> int:
+    """The least scale at which an image is wide enough to look at, and for the name above it."""
+    return math.ceil(max(SAMPLE, LETTER * max((len(str(name)) for name in columns), default=0)) / images.shape[-1])
+
+
+def _page(sheet: np.ndarray, title: str | None = None, rows=(), columns=(), pad: int = 0):
+    """A Figure with ``sheet``, a title above it, and names at its rows and columns."""
+    head, above = 28 * bool(title), 20 * bool(columns)
+    left = 10 + round(LETTER * max(len(str(name)) for name in rows)) if rows else 0
+    # A narrow grid gets a page wide enough for its title.
+    wide, tall = max(left + sheet.shape[1], 9 * len(title or "")), head + above + sheet.shape[0]
+    figure = blank(wide, tall)
+    axes = figure.add_axes((left / wide, 0, sheet.shape[1] / wide, sheet.shape[0] / tall))
     axes.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), interpolation="none", aspect="auto")
     axes.set_axis_off()
-    return figure, tall
+    if title:
+        figure.text(0.003, 1 - 8 / tall, title, ha="left", va="top", fontsize=10)
+    for k, name in enumerate(columns):
+        middle = left + pad / 2 + (k + 0.5) * (sheet.shape[1] - pad) / len(columns)
+        figure.text(middle / wide, 1 - (head + 4) / tall, str(name), ha="center", va="top", fontsize=NAME)
+    for k, name in enumerate(rows):
+        middle = head + above + pad / 2 + (k + 0.5) * (sheet.shape[0] - pad) / len(rows)
+        figure.text((left - 6) / wide, 1 - middle / tall, str(name), ha="right", va="center", fontsize=NAME)
+    return figure
