@@ -1,8 +1,9 @@
-"""Make the moving picture at the top of each notebook from the films in examples/gallery/.
+"""Make the moving pictures at the top of each notebook and of README from the films in examples/gallery/.
 
     python scripts/make_teasers.py
 
-It writes ganlib/viz/teasers/NOTEBOOK.webp, which ship in the package: in Colab a notebook lies in an empty folder.
+It writes ganlib/viz/teasers/NOTEBOOK.webp, which ship in the package (in Colab a notebook lies in an empty folder),
+and examples/gallery/strip.webp.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from PIL import Image, ImageSequence
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 250_000  # bytes; stored in the notebook, too, where each takes 4/3
+LARGEST_STRIP = 900_000
 SECONDS, HOLD = 6.0, 2.0  # of the film, and longer for its last frame
 
 # notebook -> folder in the gallery, rows of samples that are shown, number of frames, and how dense they are at first:
@@ -27,24 +29,58 @@ FILMS = {
 }
 
 
+# README's strip: folder in the gallery, and the square of its film that is shown: left, top, side in pixels
+STRIP = {
+    "ring": (0, 0, 480),
+    "mnist": (0, 0, 182),
+    "cifar10": (0, 0, 172),
+    "grid25": (326, 38, 306),
+    "celeba": (0, 0, 200),
+}
+TILE, GAP, STRIP_FRAMES = 182, 6, 32
+
+
+def strip() -> bytes:
+    """The films of ``STRIP`` side by side, each from its beginning to its end."""
+    pages = [Image.new("RGB", (len(STRIP) * (TILE + GAP) - GAP, TILE), "white") for _ in range(STRIP_FRAMES)]
+    for k, (folder, (left, top, side)) in enumerate(STRIP.items()):
+        frames = frames_of(ROOT / "examples" / "gallery" / folder / "training.gif")
+        for i, page in enumerate(pages):
+            square = frames[round((len(frames) - 1) * (i / (STRIP_FRAMES - 1)) ** 1.5)].crop(
+                (left, top, left + side, top + side)
+            )
+            page.paste(square.resize((TILE, TILE), Image.Resampling.LANCZOS), (k * (TILE + GAP), 0))
+    return encoded(pages, LARGEST_STRIP)
+
+
 def teaser(film: Path, rows: int | None, count: int, power: int) -> bytes:
     """The film as an animated WebP of at most ``LARGEST`` bytes, in the best quality that fits."""
-    with Image.open(film) as image:
-        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+    frames = frames_of(film)
     last = len(frames) - 1
     frames = [frames[k] for k in sorted({round(last * (i / (count - 1)) ** power) for i in range(count)})]
     if rows is not None:  # of eight samples, each with two white pixels around it
         height = 2 + rows * (frames[0].width - 2) // 8
         frames = [frame.crop((0, 0, frame.width, height)) for frame in frames]
+    return encoded(frames, LARGEST)
+
+
+def frames_of(film: Path) -> list[Image.Image]:
+    """All frames of a film."""
+    with Image.open(film) as image:
+        return [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+
+
+def encoded(frames: list[Image.Image], largest: int) -> bytes:
+    """An animated WebP of at most ``largest`` bytes, in the best quality that fits."""
     durations = [round(1000 * SECONDS / len(frames))] * len(frames)
     durations[-1] += round(1000 * HOLD)
     for quality in range(80, 0, -5):
         buffer = io.BytesIO()
         settings = {"quality": quality, "method": 6, "duration": durations, "loop": 0, "save_all": True}
         frames[0].save(buffer, "WEBP", append_images=frames[1:], **settings)
-        if buffer.tell() <= LARGEST:
+        if buffer.tell() <= largest:
             break
-    print(f"{film.parent.name}: {len(frames)} frames, {buffer.tell():,} bytes at quality {quality}")
+    print(f"{len(frames)} frames, {buffer.tell():,} bytes at quality {quality}")
     return buffer.getvalue()
 
 
@@ -52,3 +88,4 @@ if __name__ == "__main__":
     for notebook, (folder, *choices) in FILMS.items():
         made = teaser(ROOT / "examples" / "gallery" / folder / "training.gif", *choices)
         (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").write_bytes(made)
+    (ROOT / "examples" / "gallery" / "strip.webp").write_bytes(strip())

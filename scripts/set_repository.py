@@ -38,7 +38,7 @@ def repository(root: Path) -> str:
 
 def pages(root: Path) -> list[Path]:
     """The files that may name the repository."""
-    found = [*root.glob("*.md"), *root.glob("data/*.md"), *root.glob("notebooks/*.ipynb")]
+    found = [*root.glob("*.md"), *root.glob("data/*.md"), *root.glob("docs/*.md"), *root.glob("notebooks/*.ipynb")]
     return sorted([*found, *root.glob("examples/**/*.md")])
 
 

@@ -152,8 +152,9 @@ def test_every_link_of_a_page_leads_somewhere():
         assert not [link for link in links if "://" not in link and not (page.parent / link).exists()], page.name
 
 
-def test_the_readmes_program_runs():
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_program_of_the_page_on_the_library_runs():
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(program.replace("steps=2000", "steps=2, watchers=()"), namespace := {})
     assert namespace["history"].steps == 2
 

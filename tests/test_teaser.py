@@ -39,6 +39,16 @@ def test_the_script_makes_them_from_the_gallery():
     )
 
 
+def test_the_strip_of_the_readme_moves_and_is_small():
+    path = ROOT / "examples" / "gallery" / "strip.webp"
+    assert f"({path.relative_to(ROOT)})" in (ROOT / "README.md").read_text() and path.stat().st_size < 1_000_000
+    with Image.open(path) as film:
+        assert film.size == (5 * 182 + 4 * 6, 182) and film.n_frames >= 24 and film.info["loop"] == 0
+        first, _ = np.asarray(film.convert("RGB"), float), film.seek(film.n_frames - 1)
+        changed = np.abs(first - np.asarray(film.convert("RGB"), float)).mean((0, 2))
+    assert all(changed[188 * k : 188 * k + 182].mean() > 5 for k in range(5))
+
+
 def test_a_film_is_cut_slowed_and_kept_small(tmp_path, monkeypatch, capsys):
     draw = np.random.default_rng(0)
     frames = [Image.fromarray(draw.integers(0, 255, (82, 82, 3), np.uint8)) for _ in range(9)]

@@ -268,11 +268,11 @@ def test_tensorboard_gets_everything_or_is_told_to_be_missing(train, made, tmp_p
     assert "pip install tensorboard" in told.err and not told.out and not (tmp_path / "other").exists()
 
 
-def test_the_lines_of_the_readme_are_understood(monkeypatch, capsys):
+def test_the_lines_of_the_page_on_the_command_line_are_understood(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(training, "train", lambda **given: seen.append(given))
     monkeypatch.setattr(training, "stored", lambda folder: Config(seed=3))
-    for line in (ROOT / "README.md").read_text().splitlines():
+    for line in (ROOT / "docs" / "command-line.md").read_text().splitlines():
         if line.startswith("ganlib train "):
             assert cli.main(shlex.split(line)[1:]) == 0
     assert len(seen) > 2 and seen[0]["dataset"] == "path/to/photos" and seen[0]["image_size"] == 64
