@@ -74,9 +74,10 @@ def test_digits_are_told_apart_by_pixels_and_by_features(digits, recwarn):
     assert found.features.value > 0.6 and found.untrained.value > 0.6  # chance is 0.1
     assert found.features.value != found.untrained.value
     assert found.pixels.size == 784 and found.features.size == found.untrained.size == 16 * 8 + 16 * 16 + 9 * 32
-    start = f"discriminator {found.features.value:.1%} ± {found.features.error:.1%} (672 numbers) · untrained "
-    end = "chance 10% · linear classifier on 300 labelled images, judged on 500 (± one standard error)"
-    assert str(found).startswith(start) and str(found).endswith(f"(784 numbers) · {end}")
+    start = f"discriminator {found.features.value:.1%} ± {found.features.error:.1%} (672 numbers)\nuntrained "
+    end = "  chance 10% · linear classifier on 300 labelled images, judged on 500 (± one standard error)"
+    assert str(found).startswith(start) and str(found).endswith(f"(784 numbers)\n{end}")
+    assert max(map(len, str(found).splitlines())) <= 100
     assert not recwarn.list  # of scikit-learn, that it has not converged
     assert probe(twin, *digits).features == found.untrained == probe(net, *digits, untrained=twin).untrained
 

@@ -17,8 +17,10 @@ def test_planted_copies_are_found_with_their_images_the_nearest_first():
     for nearest in found.to_train:
         assert nearest.index[[7, 20]].tolist() == [123, 5] and nearest.distance[[7, 20]].tolist() == [0, 0]
     assert found.value == len(found.near_copies) / 40 <= 0.15
-    assert str(found).startswith(f"near-copies(colours) {found.value:.1%} · floor {found.floor:.1%} · median distance")
-    assert str(found).endswith("· 40 samples v 400 given images, 40 given images as floor · given images · seed 0")
+    first, second, third = str(found).splitlines()
+    assert first.startswith(f"near-copies(colours) {found.value:.1%} · floor {found.floor:.1%} · duplicates ")
+    assert second.startswith("  median distance to the training images ")
+    assert third == "  40 samples v 400 given images, 40 given images as floor · given images · seed 0"
     kept = json.loads(json.dumps(found.to_dict()))
     assert kept["near_copies_colours_40"] == found.value and [7, 123] in kept["near_copies"] and kept["n_fake"] == 40
 

@@ -43,21 +43,32 @@ def test_values_are_those_of_the_distances():
     assert report["kid"].error > 0 and report["fd"].error is None
 
 
-def test_every_line_says_its_protocol_and_json_keeps_it():
+def test_the_lines_say_their_protocol_once_and_json_keeps_it():
     real = ImageSet(pictures(400), None, (), "noise", "noise", split="test")
     report = score(pictures(200, 1), real, Colours())
     lines = str(report).splitlines()
-    assert len(lines) == 7 and all("200 samples v 400 of 400 test images · given images · seed 0" in s for s in lines)
+    assert lines.pop() == "  200 samples v 400 of 400 test images · given images · seed 0" and len(lines) == 7
     fd = report["fd"]
-    assert lines[0].startswith(
-        f"FD(colours) {fd.value:.3g} · floor {fd.floor:.3g} (200 v 200 real) · 200 samples v 400"
-    )
+    assert lines[0] == f"FD(colours) {fd.value:.3g} · floor {fd.floor:.3g} (200 v 200 real)"
+    assert str(fd).splitlines() == [lines[0], "  200 samples v 400 of 400 test images · given images · seed 0"]
     assert lines[1].startswith(f"KID(colours) {report['kid'].value:.3g} ± {report['kid'].error:.2g} · floor ")
     assert [line.partition("(")[0] for line in lines[2:]] == ["IS", "precision", "recall", "density", "coverage"]
     kept = json.loads(json.dumps(report.to_dict()))
     assert list(kept) == [f"{m}_colours_200" for m in METRICS]
     assert all({"value", "floor", "error"} | PROTOCOL == set(entry) for entry in kept.values())
     assert report.numbers() == {name: entry["value"] for name, entry in kept.items()}
+
+
+def test_no_printed_line_is_longer_than_a_cell_is_wide():
+    counts = {"n_fake": 50_000, "n_real": 10_000, "n_images": 202_599, "n_floor": [10_000, 10_000]}
+    how = {"features": "inception", "split": "train", "resizer": "tf1-bilinear-299", "mode": "eval", "ema": False}
+    report = scores.Report(fd=scores.Score("fd", 137.4, 0.000123, None, counts | how | {"seed": 12}))
+    report["kid"] = scores.Score("kid", 0.0774, -0.000103, 0.0089, report["fd"].protocol | {"n_fake": 10_000})
+    report["precision"] = scores.Score("precision", 0.8, 0.9, None, report["kid"].protocol)
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 100 and [line[:2] == "  " for line in lines] == [False, True, False, False, True]
+    digits = DigitScore(137.4, 0.00012, 0.999, 0.999, 0.1, 10, (0.1,) * 10, 10_000, 60_000, (10_000, 50_000))
+    assert max(map(len, str(digits).splitlines())) <= 100
 
 
 def test_a_score_says_which_number_is_best_and_which_way():
@@ -176,10 +187,10 @@ def test_the_distance_grows_with_noise_blur_and_missing_classes(halves):
         assert all(a * 1.3 < b for a, b in pairwise(distances)), distances
 
 
-def test_a_digit_score_prints_its_protocol_in_one_line_and_goes_to_json(halves):
+def test_a_digit_score_prints_its_protocol_and_goes_to_json(halves):
     found = score_digits(halves[0][0], ImageSet(halves[1][0], None, (), "mnist", "MNIST"), n=200, seed=3)
     assert str(found) == (
-        f"FD(digitnet) {found.fd:.1f} · floor {found.fd_floor:.2g} (200 v 800 real) · 200 samples v 1,000 real · sure "
+        f"FD(digitnet) {found.fd:.1f} · floor {found.fd_floor:.2g} (200 v 800 real) · 200 samples v 1,000 real\n  sure "
         f"of {found.sure:.0%} (real {found.sure_real:.0%}) · smallest class {found.smallest_share:.1%} · "
         f"{found.covered} of 10 classes"
     )
@@ -224,7 +235,7 @@ def test_modes_are_read_back_and_counted_and_the_most_are_best(stacks):
     assert found.kl == pytest.approx(found.kl_floor, abs=0.1)
     assert str(found) == (
         f"{found.modes} of 1,000 modes (even draws: {found.modes_floor}) · KL {found.kl:.2f} (even draws: "
-        f"{found.kl_floor:.2f}) · 3,000 samples read by the digit net · seed 0"
+        f"{found.kl_floor:.2f})\n  3,000 samples read by the digit net · seed 0"
     )
     assert found.numbers() == {"modes_digitnet_3k": found.modes, "kl": found.kl}
     assert found.numbers().best == ("modes_digitnet_3k", "highest")

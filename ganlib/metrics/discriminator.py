@@ -25,7 +25,7 @@ Accuracy = namedtuple("Accuracy", "value error size penalty")
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy from trained features, untrained ones and pixels; prints as one line."""
+    """Accuracy from trained features, untrained ones and pixels; prints as four lines."""
 
     features: Accuracy
     untrained: Accuracy
@@ -38,7 +38,7 @@ class Probe:
         views = (("discriminator", self.features), ("untrained", self.untrained), ("pixels", self.pixels))
         told = [f"{name} {a.value:.1%} ± {a.error:.1%} ({a.size:,} numbers)" for name, a in views]
         how = f"linear classifier on {self.n_train:,} labelled images, judged on {self.n_test:,} (± one standard error)"
-        return " · ".join([*told, f"chance {1 / self.classes:.0%}", how])
+        return "\n".join([*told, f"  chance {1 / self.classes:.0%} · {how}"])
 
 
 def probe(discriminator: nn.Module, train: ImageSet, test: ImageSet, *, untrained: nn.Module | None = None) -> Probe:

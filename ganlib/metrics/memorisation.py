@@ -19,7 +19,7 @@ Views = namedtuple("Views", "features pixels")  # images or neighbours, by a net
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How close samples are to training images and each other; prints as one line.
+    """How close samples are to training images and each other; prints as three lines.
 
     A *near-copy* is closer to a training image than 99% of the held-out reals are, both by features and by pixels (a
     blurred sample is close to everything by pixels, a typical one by features), or equals one; ``near_copies`` has
@@ -41,9 +41,10 @@ class Memorisation:
         p, n = self.protocol, len(self.samples)
         mine, usual = (near.features.distance.median().item() for near in (self.to_train, self.real_to_train))
         return (
-            f"near-copies({p['features']}) {self.value:.1%} · floor {self.floor:.1%} · median distance to the "
-            f"training images {mine:.3g} (real {usual:.3g}) · duplicates {self.duplicates_value:.1%} (real "
-            f"{self.duplicates_floor:.1%}) · {n:,} samples v {p['n_images']:,} {p['split']} images, "
+            f"near-copies({p['features']}) {self.value:.1%} · floor {self.floor:.1%} · "
+            f"duplicates {self.duplicates_value:.1%} (real {self.duplicates_floor:.1%})\n"
+            f"  median distance to the training images {mine:.3g} (real {usual:.3g})\n"
+            f"  {n:,} samples v {p['n_images']:,} {p['split']} images, "
             f"{n:,} {p['held_out']} images as floor · {how_drawn(p)}"
         )
 

@@ -27,7 +27,7 @@ class Numbers(dict):
 
 @dataclass(frozen=True)
 class Score:
-    """One number with everything it depends on; prints as one line.
+    """One number with everything it depends on; prints as two lines.
 
     ``floor`` is the score of real images, and of a perfect generator; ``error`` is the deviation of a "kid" over
     subsets; the protocol's ``n_floor`` has the counts of the reals compared for the floor.
@@ -49,20 +49,26 @@ class Score:
         """Its name in JSON, with the protocol: ``fd_cifarnet_10k``, ``fid_inception_10k``."""
         return f"{self.label.lower()}_{self.protocol['features']}_{in_short(self.protocol['n_fake'])}"
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The number beside its floor, and beneath it how it was taken."""
         p, (m, others) = self.protocol, self.protocol["n_floor"]
         error = "" if self.error is None else f" ± {self.error:.2g}"
-        return (
-            f"{self.label}({p['features']}) {self.value:.3g}{error} · floor {self.floor:.3g} ({m:,} v {others:,} real)"
-            f" · {p['n_fake']:,} samples v {p['n_real']:,} of {p['n_images']:,} {p['split']} images · {how_drawn(p)}"
-        )
+        counts = f"{p['n_fake']:,} samples v {p['n_real']:,} of {p['n_images']:,} {p['split']} images"
+        floor = f"floor {self.floor:.3g} ({m:,} v {others:,} real)"
+        return f"{self.label}({p['features']}) {self.value:.3g}{error} · {floor}", f"  {counts} · {how_drawn(p)}"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class Report(dict[str, Score]):
     """The scores of a set of fakes by metric: ``report["fd"].value``; prints as lines."""
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.values()))
+        lines = [line for one in self.values() for line in one.lines]
+        # How they were taken stands once, beneath the last of those that share it.
+        return "\n".join(a for a, next_such in zip(lines, [*lines[2:], None, None], strict=True) if a != next_such)
 
     def numbers(self) -> Numbers:
         """The values in the requested order; the first decides, a distance by the lowest."""
@@ -99,7 +105,7 @@ def score(
 
 @dataclass(frozen=True)
 class DigitScore:
-    """A score of generated digits with its protocol; prints as one line.
+    """A score of generated digits with its protocol; prints as two lines.
 
     ``fd`` is the Fréchet distance to the reals, ``fd_floor`` of ``n_floor`` reals; ``sure`` and ``sure_real`` are
     the shares whose likeliest class has p > 0.9; ``histogram`` is the share of the fakes in each of the ten classes,
@@ -128,8 +134,9 @@ class DigitScore:
         m, others = self.n_floor
         return (
             f"FD({self.features}) {self.fd:.1f} · floor {self.fd_floor:.2g} ({m:,} v {others:,} real) · "
-            f"{self.n_fake:,} samples v {self.n_real:,} real · sure of {self.sure:.0%} (real {self.sure_real:.0%}) · "
-            f"smallest class {self.smallest_share:.1%} · {self.covered} of {len(self.histogram)} classes"
+            f"{self.n_fake:,} samples v {self.n_real:,} real\n"
+            f"  sure of {self.sure:.0%} (real {self.sure_real:.0%}) · smallest class {self.smallest_share:.1%} · "
+            f"{self.covered} of {len(self.histogram)} classes"
         )
 
     def numbers(self) -> Numbers:
@@ -185,7 +192,7 @@ class StackedScore:
     def __str__(self) -> str:
         return (
             f"{self.modes:,} of {MODES:,} modes (even draws: {self.modes_floor:,}) · KL {self.kl:.2f} "
-            f"(even draws: {self.kl_floor:.2f}) · {self.n:,} samples read by the digit net · seed {self.seed}"
+            f"(even draws: {self.kl_floor:.2f})\n  {self.n:,} samples read by the digit net · seed {self.seed}"
         )
 
     def numbers(self) -> Numbers:
