@@ -1,5 +1,6 @@
 """Pictures: grids, curves, films, network diagrams, games in the plane, controls."""
 
+from ganlib.viz.controls import explore
 from ganlib.viz.display import alt, register
 from ganlib.viz.draggable import draggable
 from ganlib.viz.film import animation, save_gif

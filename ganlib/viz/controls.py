@@ -1,10 +1,24 @@
-"""Sliders over a few values, which change nothing until they are moved."""
+"""Sliders: for a function that draws, and over a few values that change nothing until they are moved."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+
+from ganlib._runtime import notebook
 
 PER_DECADE = 10  # values of a slider for a float, and how many decades it goes to either side
 DECADES = 2
 NAMES = {"g_lr": "G's learning rate", "d_lr": "D's learning rate"}
+
+
+def explore(draw: Callable, **values) -> None:
+    """Show what ``draw`` makes of the values that a reader chooses with sliders.
+
+    ``values`` are, for each argument of ``draw``, ``(low, high, step)`` or the choices, as for ``ipywidgets.interact``.
+    Without a reader, as in nbconvert, nothing is shown: a saved page has no sliders.
+    """
+    if notebook.someone_there():
+        from ipywidgets import interact  # late, as all that notebooks alone need
+
+        interact(draw, **values)
 
 
 def slider(name: str, now, values: Collection | None = None, wide: int = 400):
@@ -13,7 +27,7 @@ def slider(name: str, now, values: Collection | None = None, wide: int = 400):
     By default, ``values`` are a ladder around a number. ``now`` is always one of them, exactly: widgets that round
     would change a run that nobody touches.
     """
-    import ipywidgets as w  # late, as all that notebooks alone need
+    import ipywidgets as w
 
     values = list(_around(now) if values is None else values)
     if now not in values:

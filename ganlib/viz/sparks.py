@@ -43,14 +43,18 @@ def small_curves(series: Mapping[str, Sequence[float]], size=(450, 150), colors=
 
     left, right, bottom = FINE * 42, width - FINE, height - FINE * 13
     curves = {name: _means(values, steps, (right - left) // FINE // 2) for name, values in numbers.items()}
-    low, high = _range(np.concatenate([np.empty(0), *(means for _, means in curves.values())]))
+    low, high, room = _range(np.concatenate([np.empty(0), *(means for _, means in curves.values())]))
+
+    def height_of(value):
+        return bottom - (bottom - top) * (value - low) / (high - low)
+
     draw.rectangle((left, top, right, bottom), outline=FRAME, width=FINE)
     for mark in marks:
         if first < mark <= first + steps:
             across = left + (right - left) * (mark - first - 0.5) / steps
             draw.line((across, top, across, bottom), QUIET, FINE)
     for name, (where, means) in curves.items():
-        down = np.clip(bottom - (bottom - top) * (means - low) / (high - low), top, bottom)
+        down = np.clip(height_of(means), top, bottom)
         points = np.stack([left + (right - left) * where, down], axis=1).tolist()
         if points:  # a short dash at either end, so that a lone value shows
             points = [(points[0][0] - FINE, points[0][1]), *map(tuple, points), (points[-1][0] + FINE, points[-1][1])]
@@ -58,8 +62,8 @@ def small_curves(series: Mapping[str, Sequence[float]], size=(450, 150), colors=
     if steps:
         draw.text((left, height), f"step {first + 1:,}", QUIET, small, "ld")
         draw.text((right, height), f"{first + steps:,}", QUIET, small, "rd")
-        draw.text((left - FINE * 3, top), f"{high:.3g}", QUIET, small, "rt")
-        draw.text((left - FINE * 3, bottom), f"{low:.3g}", QUIET, small, "rd")
+        for value in (low + room, high - room):  # the values of the curves, not those of the frame
+            draw.text((left - FINE * 3, height_of(value)), f"{value:.3g}", QUIET, small, "rm")
     return np.asarray(image.reduce(FINE))
 
 
@@ -75,8 +79,8 @@ def _means(values: np.ndarray, steps: int, columns: int) -> tuple[np.ndarray, np
     return (some + 0.5) / bins, total[some] / count[some]
 
 
-def _range(means: np.ndarray) -> tuple[float, float]:
-    """Limits that show all but the rarest spikes."""
+def _range(means: np.ndarray) -> tuple[float, float, float]:
+    """Limits that show all but the rarest spikes, and the room between them and the curves."""
     low, high = np.percentile(means, [1, 99]) if len(means) else (0.0, 1.0)
     room = 0.06 * (high - low) or 0.5 * abs(high) or 0.5
-    return low - room, high + room
+    return low - room, high + room, room
