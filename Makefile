@@ -12,7 +12,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 # Training uses every core: two targets at a time would only slow each other down.
 .NOTPARALLEL:
-.PHONY: help demo test lint unit slow nbval test-ui mutants lab bench notebooks format repo clean
+.PHONY: help demo test lint unit slow nbval test-ui site serve test-site mutants lab bench notebooks format repo clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,21 @@ $(OLDER)/%: Makefile | $(STAMP)
 	@rm -rf $@ $@.part
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target $@.part $(PACKAGES)
 	@mv $@.part $@ && touch $@
+
+BOOK := $(VENV)/.book
+
+site: $(BOOK)  ## build the book, all notebooks as pages to read in a browser: open site/build/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/book -b html site site/build
+
+serve: site  ## the book at http://localhost:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site/build 8000
+
+test-site: .chromium $(BOOK)  ## read the book in a real browser, without a network
+	$(BIN)/python -m pytest tests/site $(ARGS)
+
+$(BOOK): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,ui,site]'
+	@touch $@
 
 .chromium:
 	@command -v chromium >/dev/null || { echo "There is no Chromium to test in: apt-get install chromium" >&2; exit 1; }
