@@ -1,6 +1,5 @@
 """A map of images to drag a pointer over, which needs no kernel: it moves in a saved page, too."""
 
-import base64
 import io
 
 import numpy as np
@@ -36,7 +35,9 @@ def draggable(images, cols: int, alt: str | None = None) -> "Map":
     is what is seen.
     """
     if cols < 2 or len(images) < 2 * cols or len(images) % cols:
-        raise ValueError(f"A map has 2 or more full rows of 2 or more, but these are {len(images)} images, {cols} a row.")
+        raise ValueError(
+            f"A map has 2 or more full rows of 2 or more, but these are {len(images)} images, {cols} a row."
+        )
     return Map(grid(images, cols, pad=0), len(images) // cols, cols, alt or f"A map of {len(images)} images")
 
 
