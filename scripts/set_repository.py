@@ -42,6 +42,11 @@ def pages(root: Path) -> list[Path]:
     return sorted([*found, *root.glob("examples/**/*.md")])
 
 
+def book(slug: str) -> str:
+    """Where GitHub Pages shows the book of a repository."""
+    return slug.replace("/", ".github.io/", 1)
+
+
 def rewrite(text: str, slug: str, former: str | None = None) -> str:
     """``text`` with every link to this project, or to its ``former`` address, pointing to ``slug``."""
 
@@ -50,6 +55,7 @@ def rewrite(text: str, slug: str, former: str | None = None) -> str:
         return (match["before"] or match["before2"]) + slug + (".git" if was.endswith(".git") else "")
 
     if former:
+        text = text.replace(book(former), book(slug))
         text = re.sub(rf"(?<=github\.com/){re.escape(former)}(?![\w-])", lambda _: slug, text)
     return OURS.sub(point, text)
 

@@ -162,10 +162,14 @@ def test_the_program_of_the_page_on_the_library_runs():
 def test_the_repository_is_rewritten_everywhere_but_in_others_links(tmp_path, capsys):
     (tmp_path / "pyproject.toml").write_text('[project.urls]\nrepository = "https://github.com/OWNER/REPO"\n')
     page = "![t](https://github.com/{0}/actions/t.svg) git clone https://github.com/{0}.git https://github.com/{0}, "
-    page += "https://github.com/{0}-old https://github.com/ada/lovelace"
-    (tmp_path / "README.md").write_text(page.format("OWNER/REPO") + " git+https://github.com/else/where")
+    page += "https://github.com/{0}-old https://github.com/ada/lovelace https://ada.github.io/lovelace "
+    (tmp_path / "README.md").write_text(
+        page.format("OWNER/REPO") + " git+https://github.com/else/where https://OWNER.github.io/REPO/"
+    )
     assert set_repository.main(["--check"], tmp_path) == 1 and "README.md, line 1" in capsys.readouterr().out
     assert set_repository.main(["grace/"], tmp_path) == 1 and "'grace/'" in capsys.readouterr().err
     assert set_repository.main(["grace/gans.js"], tmp_path) == 0 == set_repository.main(["--check"], tmp_path)
     wanted = page.format("grace/gans.js").replace("grace/gans.js-old", "OWNER/REPO-old")
-    assert (tmp_path / "README.md").read_text() == wanted + " git+https://github.com/grace/gans.js"
+    assert (
+        tmp_path / "README.md"
+    ).read_text() == wanted + " git+https://github.com/grace/gans.js https://grace.github.io/gans.js/"

@@ -163,6 +163,8 @@ def test_curves_say_where_the_losses_and_the_score_end():
     run.losses = {"d_loss": [1.5] * 40, "g_loss": [0.5] * 60}
     run.scores = [(20, {"fd": 30.0}), (60, {"fd": 4.0})]
     said = "Curves over 60 steps: d_loss ends at 1.5, g_loss ends at 0.5, fd goes from 30 to 4"
+    named = SimpleNamespace(**vars(run) | {"scores": [(60, {"fd_digitnet_1k": 4.0})]})
+    assert viz.curves(named).axes[1].get_ylabel() == "FD (digitnet, 1k samples)"
     assert displayed(viz.curves(run))[3] == said and displayed(viz.curves(run, alt="down"))[3] == "down"
 
 

@@ -42,6 +42,12 @@ def told(name: str, value) -> str:
     return f"{NAMES.get(name, name)} {_label(value)}"
 
 
+def score_name(name: str) -> str:
+    """A score's name for a picture: ``fd_digitnet_1k`` is ``FD (digitnet, 1k samples)``."""
+    kind, *rest = name.split("_")
+    return f"{kind.upper()} ({rest[0]}, {rest[1]} samples)" if len(rest) == 2 and rest[1].strip("k").isdigit() else name
+
+
 def _label(value) -> str:
     return value.__name__ if hasattr(value, "__name__") else f"{value:.3g}" if type(value) is float else str(value)
 

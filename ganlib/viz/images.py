@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ganlib.data.images import as_uint8
-from ganlib.viz.controls import told
+from ganlib.viz.controls import score_name, told
 from ganlib.viz.display import alt as set_alt
 from ganlib.viz.display import blank
 from ganlib.viz.palette import D_COLOR, G_COLOR, OTHER_COLORS
@@ -125,8 +125,8 @@ def curves(history, equilibrium: dict[str, float] | None = None, score: str | No
         name = score or names[0]
         steps, values = zip(*((step, found[name]) for step, found in history.scores if name in found), strict=True)
         axes[1].plot(steps, values, "o-", color=G_COLOR, markersize=3, linewidth=1.2)
-        axes[1].set_ylabel(name)
-        ends.append(f"{name} goes from {values[0]:.3g} to {values[-1]:.3g}")
+        axes[1].set_ylabel(score_name(name))
+        ends.append(f"{score_name(name)} goes from {values[0]:.3g} to {values[-1]:.3g}")
         if min(values) > 0 and max(values) > 20 * min(values):
             axes[1].set_yscale("log")
     axes[-1].set_xlabel("step (one generator update)")

@@ -16,7 +16,7 @@ from ganlib._runtime.device import eval_mode
 from ganlib._runtime.progress import Bar
 from ganlib.data.images import to_uint8
 from ganlib.steps import GAN, change
-from ganlib.viz.controls import slider, told
+from ganlib.viz.controls import score_name, slider, told
 from ganlib.viz.display import img
 from ganlib.viz.images import grid
 from ganlib.viz.sparks import small_curves
@@ -149,7 +149,7 @@ class _Panel:
             name, values = next(iter(history.scores[-1][1])), np.full(history.steps, np.nan)
             for at, found in history.scores:
                 values[max(0, at - first - 1)] = found.get(name, np.nan)
-            parts.append({name: values})
+            parts.append({score_name(name): values})
         samples = self._samples()
         shown = "The curves" if samples is None else "Samples and curves"
         samples = np.zeros((0, 0, 3), np.uint8) if samples is None else samples
