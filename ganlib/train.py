@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.graphs import Captured
 from ganlib._runtime.kernels import faster_kernels
 from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
+from ganlib._runtime.scaling import LossScaling
 from ganlib._runtime.stage import check_record, memory_layout, set_the_stage
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
-from ganlib.steps import GAN, update_ema
+from ganlib.steps import GAN, STEPS, form, update_ema
 
 READ_EVERY = 25  # steps, on a GPU
 
@@ -65,7 +67,8 @@ def fit(
             ``("fd", "lowest")``, says which checkpoint is the best.
         score_every: when to score, like ``snapshot_every``.
         run: a :class:`ganlib.runs.Run`, which saves everything to disk.
-        precision: "fp32", "bf16" or "auto": bf16 for large networks where the hardware has it, on resuming as it was.
+        precision: "fp32", "bf16", "fp16" (on CUDA cards: the loss is scaled, and the step need not know) or "auto":
+            16 bits for large networks where the hardware is fast with them, on resuming as it was.
         watchers: called with the history after each step and at the end. Default: a progress bar and, in a notebook,
             samples as they form; ``()`` for none.
 
@@ -79,11 +82,13 @@ def fit(
     _check(gan, steps, seconds, batch_size)
     device = runtime.device(gan.device)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
-    dtype = runtime.choose_precision(device, size, run.precision(precision) if run else precision)
-    batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device))
+    wanted = run.precision(precision) if run else precision
+    dtype = runtime.choose_precision(device, size, wanted, (gan.g_opt, gan.d_opt))
+    batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device, dtype))
     history = History(batch_size, batches.per_epoch, device.type, str(dtype).removeprefix("torch."), gan.steps_done)
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
-    fast = runtime.autocast(device, dtype), faster_kernels(device, size)
+    scaled = dtype == torch.float16
+    fast = runtime.autocast(device, dtype), LossScaling(gan, device) if scaled else faster_kernels(device, size)
     look = _Look(gan, history, snapshot_every, score, score_every)
     history.again = partial(_train, gan, step, images, batches, history, asked, look, fast, run, watchers)
     return history.again(begin=True)
@@ -97,6 +102,8 @@ def _train(gan, step, images, batches, history, asked, look, fast, run, watchers
         if begin:
             whole_run = run is not None and run.resume
             history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=whole_run)
+        if batches.device.type == "cuda":
+            step = Captured(step, gan, history, batches.device, STEPS.values(), form)
         _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
     if history.stopping:
         stop_queue()
@@ -243,6 +250,7 @@ class History:
         first_step: steps of the players before this run.
         batches: batches of reals used so far.
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
+        eager: why a step is not one CUDA graph on a GPU, but many kernels (see ``ganlib._runtime.graphs``), or None.
         total: steps that this run will have; None if only its time is limited.
         limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
         changes: (steps done, name, value): what was changed by hand during the run (see ``ganlib.steps.change``).
@@ -271,6 +279,7 @@ class History:
     stopping: bool = False
     intact: bool = True
     stopped: str | None = None
+    eager: str | None = None
     again: Callable[[], History] | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -262,7 +262,7 @@ def test_precision_is_chosen_for_both_players_on_their_device(images, monkeypatc
     monkeypatch.setattr(train.runtime, "choose_precision", lambda *given: asked.append(given) or choose(*given))
     quick(gan, images)
     size = models.count_parameters(gan.generator) + models.count_parameters(gan.discriminator)
-    assert asked == [(torch.device("cpu"), size, "auto")]
+    assert asked == [(torch.device("cpu"), size, "auto", (gan.g_opt, gan.d_opt))]
     gan.device = "tpu"
     with pytest.raises(ValueError, match="tpu"):
         quick(gan, images)

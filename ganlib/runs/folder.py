@@ -109,8 +109,11 @@ class Run:
     def precision(self, asked: str) -> str:
         """The precision that is ``asked`` for; in a resumed run "auto" is what it had."""
         if asked == "auto" and self.resume and checkpoint.steps_in(self.folder):
-            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: the checkpoints know, too
-                return {"float32": "fp32", "bfloat16": "bf16"}[config_of(self.folder)["arguments"]["precision"]]
+            with contextlib.suppress(
+                OSError, ValueError, KeyError, StopIteration
+            ):  # damaged: the checkpoints know, too
+                had = config_of(self.folder)["arguments"]["precision"]
+                return next(name for name, dtype in runtime.PRECISIONS.items() if str(dtype) == f"torch.{had}")
         return asked
 
     def due(self, step: int) -> bool:
