@@ -20,12 +20,13 @@ from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.scaling import LossScaling
-from ganlib._runtime.stage import check_record, memory_layout, set_the_stage
+from ganlib._runtime.stage import check_record, memory_layout, set_the_stage, start_up
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, STEPS, form, update_ema
 
 READ_EVERY = 25  # steps, on a GPU
+MOST_SNAPSHOTS = 200  # taken under a time limit, however fast the machine
 
 log = logging.getLogger("ganlib")
 
@@ -62,7 +63,7 @@ def fit(
             asked for its losses and its time every 25 steps, as each answer waits for it.
         batch_size: images a batch.
         snapshot_every: when the running average draws ``gan.fixed_z``: at multiples of a number of steps, or at a
-            set of steps.
+            set of steps. With ``seconds``, the number doubles whenever there are 200, and every second one goes.
         score: called with the averaged generator; returns name -> number. Its attribute ``best``, such as
             ``("fd", "lowest")``, says which checkpoint is the best.
         score_every: when to score, like ``snapshot_every``.
@@ -103,6 +104,8 @@ def _train(gan, step, images, batches, history, asked, look, fast, run, watchers
             whole_run = run is not None and run.resume
             history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=whole_run)
         if batches.device.type == "cuda":
+            if begin and asked["seconds"]:
+                start_up(gan, batches, fast[0])
             step = Captured(step, gan, history, batches.device, STEPS.values(), form)
         _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
     if history.stopping:
@@ -168,11 +171,20 @@ class _Look:
         self.snapshot_every, self.score_every = snapshot_every, score_every if score else None
 
     def due(self, step: int) -> bool:
-        return due(step, self.snapshot_every) or due(step, self.score_every)
+        return due(step, self.interval(step)) or due(step, self.score_every)
+
+    def interval(self, step: int) -> Every:
+        """When snapshots are taken around ``step``; it depends on nothing else, so a resumed run has the same."""
+        every, timed = self.snapshot_every, self.history.limit is not None
+        while timed and isinstance(every, int) and step - self.history.first_step > every * MOST_SNAPSHOTS > 0:
+            every *= 2
+        return every
 
     def __call__(self) -> None:
         gan, history = self.gan, self.history
-        if due(gan.steps_done, self.snapshot_every):
+        if due(gan.steps_done, every := self.interval(gan.steps_done)):
+            if every != self.snapshot_every:
+                history.snapshots[:] = [(at, images) for at, images in history.snapshots if at % every == 0]
             history.snapshots.append((gan.steps_done, sample(gan.ema_generator, gan.fixed_z)))
         if due(gan.steps_done, self.score_every):
             found = self.score(gan.ema_generator)

@@ -202,6 +202,24 @@ def test_the_numbers_are_those_of_the_cpu(gpu, monkeypatch, name):
     assert found[0].losses == found[1].losses and [history.device for history in found] == ["cpu", "cuda"]
 
 
+def test_the_gpus_start_up_does_not_count_and_changes_no_number(gpu, monkeypatch):
+    clock, heard = [0.0], []
+    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
+    own = models.Generator.forward
+    monkeypatch.setattr(models.Generator, "forward", lambda *given: clock.append(clock.pop() + 1) or own(*given))
+
+    def go(**how):
+        gan = players(norm="batch", dropout=0.3)
+        gan.discriminator.register_forward_hook(lambda *_: heard.append(1))
+        history = fit(gan, steps.dcgan_step, shapes(), batch_size=8, watchers=(), **how)
+        return history.losses, checkpoint.capture(gan), history.seconds, heard.clear()
+
+    (losses, (tensors, facts), seconds, _), (wanted, (expected, known), _, _) = go(seconds=4), go(steps=4)
+    assert seconds == 4 and losses == {name: values for name, values in wanted.items()} and facts == known
+    assert all(torch.equal(value, expected[name]) for name, value in tensors.items())
+    assert clock[0] == 4 + 1 + 4 + 0
+
+
 def test_losses_and_the_clock_are_read_every_25_steps(gpu, monkeypatch):
     gan, seen = players(), []
     clock = iter(range(10**6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
 from collections.abc import Collection
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganlib._runtime.device import FUSED
+from ganlib._runtime.randomness import global_generators_kept
 
 log = logging.getLogger("ganlib")
 
@@ -46,6 +49,25 @@ def set_the_stage(gan, batches) -> None:
             batches.load_state_dict(gan.data_position)
         except ValueError as error:
             log.info(f"The images start from their first epoch. {error}")
+
+
+def start_up(gan, batches, precision) -> None:
+    """Make a GPU load what a step needs, some seconds of its first; no number changes.
+
+    The step is one of copies, and not the caller's: that may count or draw.
+    """
+    with contextlib.suppress(Exception), global_generators_kept(batches.device):  # a network may want more than z
+        generator, discriminator, *optimisers = copy.deepcopy((gan.generator, gan.discriminator, gan.g_opt, gan.d_opt))
+        for layer in [*generator.modules(), *discriminator.modules()]:
+            layer._forward_hooks.clear()
+        real = next(copy.copy(batches))
+        with precision:
+            fake = generator(torch.zeros(len(real), gan.z_dim, device=batches.device))
+            loss = discriminator(real).float().mean() + discriminator(fake).float().mean()
+            loss.backward()
+            for optimiser in optimisers:
+                optimiser.step()
+        loss.item()
 
 
 def check_record(record, earlier: Collection[str]) -> None:
