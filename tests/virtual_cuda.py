@@ -267,6 +267,8 @@ def virtual_cuda(capability: tuple[int, int] = (8, 0), kind: str = "cuda"):
         instead |= dict(CUDAGraph=partial(VirtualGraph, gpu), graph=partial(capturing, gpu))
         instead |= dict(get_sync_debug_mode=lambda: gpu.on_wait, is_current_stream_capturing=lambda: gpu.capturing)
         instead["set_sync_debug_mode"] = partial(setattr, gpu, "on_wait")
+        instead |= dict(mem_get_info=lambda: (8e9, 16e9), max_memory_allocated=lambda: 1e9)
+        instead["reset_peak_memory_stats"] = lambda: None
     with contextlib.ExitStack() as stack:
         for name, function in instead.items():
             stack.enter_context(mock.patch.object(backend, name, function))
