@@ -119,7 +119,7 @@ def facts(do) -> dict:
     free, total = torch.cuda.mem_get_info()
     chosen = {n: str(runtime.choose_precision(where, n)) for n in (100_000, 10_000_000)}
     found = {"capability": torch.cuda.get_device_capability(), "memory_gb": total / 1e9, "free_gb": free / 1e9}
-    return found | {"bf16": runtime.has_fast_bf16(where), "fp16": runtime.has_fast_fp16(where), "precision": chosen}
+    return found | {"bf16": runtime.has_fast_bf16(where), "precision": chosen}
 
 
 def against_the_cpu(do) -> dict:

@@ -20,7 +20,7 @@ from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.scaling import LossScaling
-from ganlib._runtime.stage import check_record, memory_layout, set_the_stage, start_up
+from ganlib._runtime.stage import check_fit, check_record, memory_layout, set_the_stage, start_up
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, STEPS, form, update_ema
@@ -68,8 +68,8 @@ def fit(
             ``("fd", "lowest")``, says which checkpoint is the best.
         score_every: when to score, like ``snapshot_every``.
         run: a :class:`ganlib.runs.Run`, which saves everything to disk.
-        precision: "fp32", "bf16", "fp16" (on CUDA cards: the loss is scaled, and the step need not know) or "auto":
-            16 bits for large networks where the hardware is fast with them, on resuming as it was.
+        precision: "fp32", "bf16", "fp16" (on CUDA) or "auto": 16 bits for large networks if that is fast, and on
+            resuming what it was. With "fp16" the loss is scaled; the step need not know.
         watchers: called with the history after each step and at the end. Default: a progress bar and, in a notebook,
             samples as they form; ``()`` for none.
 
@@ -80,7 +80,7 @@ def fit(
         ValueError: for wrong arguments, or a step that returns anything but a dict of scalars.
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
-    _check(gan, steps, seconds, batch_size)
+    check_fit(gan, steps, seconds, batch_size)
     device = runtime.device(gan.device)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
     wanted = run.precision(precision) if run else precision
@@ -101,11 +101,9 @@ def _train(gan, step, images, batches, history, asked, look, fast, run, watchers
     with interrupts(history.stop), run.training(gan, step, images, history, asked) if run else nullcontext():
         set_the_stage(gan, batches)
         if begin:
-            whole_run = run is not None and run.resume
-            history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=whole_run)
+            history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=bool(run and run.resume))
+            start_up(gan, batches, fast[0])
         if batches.device.type == "cuda":
-            if begin and asked["seconds"]:
-                start_up(gan, batches, fast[0])
             step = Captured(step, gan, history, batches.device, STEPS.values(), form)
         _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
     if history.stopping:
@@ -195,9 +193,7 @@ class _Look:
 
 def due(step: int, every: Every) -> bool:
     """Whether ``step`` is a multiple of a number, or in a set; False for None."""
-    if every is None:
-        return False
-    return every > 0 and step % every == 0 if isinstance(every, int) else step in every
+    return every is not None and (every > 0 and step % every == 0 if isinstance(every, int) else step in every)
 
 
 class _Losses:
@@ -352,17 +348,3 @@ class Diverged(FloatingPointError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
-
-
-def _check(gan: GAN, steps, seconds, batch_size) -> None:
-    """Refuse arguments that cannot work, before anything is changed."""
-    if steps is None and seconds is None:
-        raise ValueError("fit needs steps=..., seconds=..., or both, to know when to stop.")
-    for name, value in (("steps", steps), ("seconds", seconds)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}, but must be above 0.")
-    layers = [*gan.generator.modules(), *gan.discriminator.modules()]
-    if batch_size == 1 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
-        raise ValueError(
-            "batch_size=1 cannot work with BatchNorm, which takes statistics of a batch; use at least 2, better 32."
-        )

@@ -50,11 +50,6 @@ def card(where: torch.device) -> dict[str, str | int]:
     return {"card": torch.cuda.get_device_name(where)} | versions
 
 
-def has_fast_fp16(where: torch.device) -> bool:
-    """Whether ``where`` is a card with tensor cores."""
-    return where.type == "cuda" and torch.cuda.get_device_capability(where)[0] >= 7
-
-
 def has_fast_bf16(where: torch.device) -> bool:
     """Whether ``where`` has bfloat16 in hardware; CPUs without AMX emulate it slowly."""
     if where.type == "cuda":
@@ -83,7 +78,8 @@ def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto"
         raise ValueError(f"precision is '{asked}', but must be 'auto', {', '.join(map(repr, PRECISIONS))}.")
     odd = [type(each).__name__ for each in optimisers if not isinstance(each, FUSED) or each.defaults["fused"] is False]
     if asked == "auto":
-        fast = "bf16" if has_fast_bf16(where) else "fp16" if has_fast_fp16(where) and not odd else "fp32"
+        tensor_cores = where.type == "cuda" and torch.cuda.get_device_capability(where)[0] >= 7
+        fast = "bf16" if has_fast_bf16(where) else "fp16" if tensor_cores and not odd else "fp32"
         asked = fast if n_parameters >= SMALLEST_HALF_NETWORK else "fp32"
     cure = "take 'fp32' (with allow_changes=True, to resume a run that had it)"
     if asked == "bf16" and where.type == "cuda" and not has_fast_bf16(where):

@@ -20,8 +20,7 @@ class LossScaling(TorchFunctionMode):
 
     def __init__(self, gan, where: torch.device):
         super().__init__()
-        self.gan, self.overflow = gan, torch.zeros((), device=where)
-        self.one = torch.ones((), device=where)
+        self.gan, self.overflow, self.one = gan, torch.zeros((), device=where), torch.ones((), device=where)
 
     def __enter__(self):
         gan, where = self.gan, self.overflow.device
@@ -29,16 +28,14 @@ class LossScaling(TorchFunctionMode):
             gan.scaling = {"scale": torch.tensor(FIRST_SCALE), "steps": torch.tensor(0, dtype=torch.int32)}
         gan.scaling = {name: value.to(where) for name, value in gan.scaling.items()}  # a checkpoint is on the CPU
         self.overflow.zero_()
-        self.hooks = []
-        for optimiser in (gan.g_opt, gan.d_opt):
-            optimiser.found_inf = self.overflow
-            self.hooks.append(optimiser.register_step_pre_hook(self._look))
+        gan.g_opt.found_inf = gan.d_opt.found_inf = self.overflow
+        self.hooks = [each.register_step_pre_hook(self._look) for each in (gan.g_opt, gan.d_opt)]
         return super().__enter__()
 
     def __exit__(self, *error):
-        for optimiser, hook in zip((self.gan.g_opt, self.gan.d_opt), self.hooks, strict=True):
+        for hook in self.hooks:
             hook.remove()
-            del optimiser.found_inf
+        del self.gan.g_opt.found_inf, self.gan.d_opt.found_inf
         super().__exit__(*error)
         scale, steps = self.gan.scaling["scale"], self.gan.scaling["steps"]
         torch._amp_update_scale_(scale, steps, self.overflow, 2.0, 0.5, GROWS_AFTER)

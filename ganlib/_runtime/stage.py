@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganlib._runtime.device import FUSED
 from ganlib._runtime.randomness import global_generators_kept
@@ -23,6 +23,20 @@ def memory_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_form
     """
     half = device.type == "cuda" and dtype != torch.float32
     return torch.channels_last if half or device.type == "cpu" else torch.contiguous_format
+
+
+def check_fit(gan, steps, seconds, batch_size) -> None:
+    """Refuse arguments that cannot work, before anything is changed."""
+    if steps is None and seconds is None:
+        raise ValueError("fit needs steps=..., seconds=..., or both, to know when to stop.")
+    for name, value in (("steps", steps), ("seconds", seconds)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value}, but must be above 0.")
+    layers = [*gan.generator.modules(), *gan.discriminator.modules()]
+    if batch_size == 1 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+        raise ValueError(
+            "batch_size=1 cannot work with BatchNorm, which takes statistics of a batch; use at least 2, better 32."
+        )
 
 
 def set_the_stage(gan, batches) -> None:
@@ -56,6 +70,8 @@ def start_up(gan, batches, precision) -> None:
 
     The step is one of copies, and not the caller's: that may count or draw.
     """
+    if batches.device.type != "cuda":
+        return
     with contextlib.suppress(Exception), global_generators_kept(batches.device):  # a network may want more than z
         generator, discriminator, *optimisers = copy.deepcopy((gan.generator, gan.discriminator, gan.g_opt, gan.d_opt))
         for layer in [*generator.modules(), *discriminator.modules()]:

@@ -69,8 +69,7 @@ def _translate(images: Tensor) -> Tensor:
 
 def _shifted(n: int, size: int, reach: int) -> Tensor:
     """Where each pixel of a row comes from, [n, 1, 1, size]."""
-    moved = torch.arange(size) + reach - torch.randint(-reach, reach + 1, (n, 1))
-    return moved.view(-1, 1, 1, size)
+    return (torch.arange(size) + reach - torch.randint(-reach, reach + 1, (n, 1))).view(-1, 1, 1, size)
 
 
 def _cut_out(images: Tensor) -> Tensor:

@@ -109,11 +109,9 @@ class Run:
     def precision(self, asked: str) -> str:
         """The precision that is ``asked`` for; in a resumed run "auto" is what it had."""
         if asked == "auto" and self.resume and checkpoint.steps_in(self.folder):
-            with contextlib.suppress(
-                OSError, ValueError, KeyError, StopIteration
-            ):  # damaged: the checkpoints know, too
-                had = config_of(self.folder)["arguments"]["precision"]
-                return next(name for name, dtype in runtime.PRECISIONS.items() if str(dtype) == f"torch.{had}")
+            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: the checkpoints know, too
+                names = {str(dtype): name for name, dtype in runtime.PRECISIONS.items()}
+                return names[f"torch.{config_of(self.folder)['arguments']['precision']}"]
         return asked
 
     def due(self, step: int) -> bool:
