@@ -43,10 +43,7 @@ def rate(recipe: Config, layout: torch.memory_format, precision: str, images_a_t
     images = load("fake", image_size=size, channels=channels, n=4 * recipe.batch_size)
     gan = build.players(build.fitted(recipe, images))
     how = {"batch_size": recipe.batch_size, "precision": precision, "watchers": ()}
-    with (
-        patch.object(stage, "memory_layout", lambda device: layout),
-        patch.object(train, "memory_layout", lambda device: layout),
-    ):
+    with patch.object(train, "memory_layout", lambda *_: layout):
         train.fit(gan, build.step(recipe), images, steps=1, **how)
         steps = max(1, images_a_turn // recipe.batch_size)
         return steps * recipe.batch_size / train.fit(gan, build.step(recipe), images, steps=steps, **how).seconds
@@ -62,8 +59,10 @@ def measure(rounds: int = 5) -> dict:
         images = load("fake", image_size=recipe.image_size or 28, channels=recipe.channels or 1, n=8)
         gan = build.players(build.fitted(recipe, images))
         n = models.count_parameters(gan.generator) + models.count_parameters(gan.discriminator)
-        dtype = "bf16" if runtime.choose_precision(where, n) == torch.bfloat16 else "fp32"
-        chosen = next(f"{name}, {dtype}" for name, layout in LAYOUTS.items() if layout == stage.memory_layout(where))
+        dtype = runtime.choose_precision(where, n)
+        precision = next(name for name, known in runtime.PRECISIONS.items() if known == dtype)
+        best = stage.memory_layout(where, dtype)
+        chosen = next(f"{name}, {precision}" for name, layout in LAYOUTS.items() if layout == best)
         rates: dict[str, list[float]] = {f"{name}, {p}": [] for name, p in itertools.product(LAYOUTS, precisions)}
         for _ in range(rounds):
             for name, p in itertools.product(LAYOUTS, precisions):
@@ -91,7 +90,8 @@ def costs(rounds: int = 5) -> dict:
         seconds: dict[int, list[float]] = {n: [] for n in recipes}
         for _ in range(rounds):
             for n, (_, recipe) in recipes.items():
-                seconds[n].append(recipe.batch_size / rate(recipe, stage.memory_layout(runtime.device()), "fp32", 256))
+                layout = stage.memory_layout(runtime.device(), torch.float32)
+                seconds[n].append(recipe.batch_size / rate(recipe, layout, "fp32", 256))
         ms = {n: 1000 * statistics.median(values) for n, values in seconds.items()}
         x, y = np.array([of for of, _ in recipes.values()]), np.array(list(ms.values()))
         slope, start = np.polyfit(x, y, 1)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
-from ganlib._runtime.randomness import onto
+from ganlib._runtime.randomness import fresh
 
 
 def _full(numbers: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.G
     Source: Gulrajani et al. 2017, arXiv:1704.00028, eq. (3) and section 4.
     """
     _check_pairs(real, fake)
-    epsilon = onto(torch.rand(len(real), *[1] * (real.ndim - 1), generator=rng), real.device)
+    epsilon = fresh(real.device, torch.rand, len(real), *[1] * (real.ndim - 1), generator=rng)
     return (_input_gradients(critic, epsilon * real + (1 - epsilon) * fake).norm(dim=1) - 1).square().mean()
 
 

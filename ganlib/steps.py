@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganlib import losses
-from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, onto, rng
+from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, fresh, rng
 
 Batches = Iterator[Tensor]  # of real images, float32 [B, C, H, W] in [-1, 1]
 Record = dict[str, Tensor]  # name -> scalar
@@ -37,6 +37,7 @@ class GAN:
         fixed_z: [n, z_dim], the same latent vectors for every snapshot; default: 64, seeded separately.
         device: "cuda", "mps" or "cpu", where to train; default: the best available.
         ema_generator: the running average of the generator's weights, at first a copy.
+        scaling: what float16 scales the loss with, empty without it.
         steps_done: generator updates so far; data_position: how far the batches have come, None before the first.
     """
 
@@ -50,6 +51,7 @@ class GAN:
     fixed_z: Tensor | None = field(default=None, repr=False)
     device: str | None = None
     ema_generator: nn.Module = field(init=False, repr=False)
+    scaling: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     steps_done: int = field(default=0, init=False)
     data_position: dict | None = field(default=None, init=False, repr=False)
 
@@ -68,8 +70,8 @@ class GAN:
 
     def sample_z(self, n: int) -> Tensor:
         """z ~ N(0, I), float32 [n, z_dim], drawn on the CPU: the same on every device."""
-        z = torch.randn(n, self.z_dim, generator=self.z_rng)
-        return onto(z, next(self.generator.parameters()).device)
+        where = next(self.generator.parameters()).device
+        return fresh(where, torch.randn, n, self.z_dim, generator=self.z_rng)
 
 
 @contextlib.contextmanager
@@ -227,6 +229,14 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) ->
             a.copy_(m)
 
 
+def form(step: Callable, steps_done: int):
+    """What differs from step to step in a step of ganlib's, for a captured graph."""
+    held = {}
+    while isinstance(step, functools.partial):
+        held, step = step.keywords | held, step.func
+    return FORMS[step](steps_done, **held) if step in FORMS else None
+
+
 def change(gan: GAN, step: Callable, name: str, value) -> None:
     """Change a setting between two steps: ``g_lr``, ``d_lr`` or what ``step`` takes.
 
@@ -292,3 +302,9 @@ STEPS = {
     "hinge": hinge_step,
     "rpgan": rpgan_step,
 }
+# Of steps that are not always the same: which of its forms comes after so many steps, with its settings.
+FORMS = {
+    dcgan_r1_step: lambda done, r1_every=8, **_: done % r1_every == 0,
+    wgan_step: lambda done, n_critic=5, warm_up=False, **_: critic_updates(done, n_critic, warm_up),
+}
+FORMS[wgan_gp_step] = FORMS[wgan_step]

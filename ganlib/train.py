@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.graphs import Captured
 from ganlib._runtime.kernels import faster_kernels
 from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
-from ganlib._runtime.stage import check_record, memory_layout, set_the_stage
+from ganlib._runtime.scaling import LossScaling
+from ganlib._runtime.stage import check_fit, check_record, memory_layout, set_the_stage, start_up
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
-from ganlib.steps import GAN, update_ema
+from ganlib.steps import GAN, STEPS, form, update_ema
 
 READ_EVERY = 25  # steps, on a GPU
+MOST_SNAPSHOTS = 200  # taken under a time limit, however fast the machine
 
 log = logging.getLogger("ganlib")
 
@@ -60,12 +63,13 @@ def fit(
             asked for its losses and its time every 25 steps, as each answer waits for it.
         batch_size: images a batch.
         snapshot_every: when the running average draws ``gan.fixed_z``: at multiples of a number of steps, or at a
-            set of steps.
+            set of steps. With ``seconds``, the number doubles whenever there are 200, and every second one goes.
         score: called with the averaged generator; returns name -> number. Its attribute ``best``, such as
             ``("fd", "lowest")``, says which checkpoint is the best.
         score_every: when to score, like ``snapshot_every``.
         run: a :class:`ganlib.runs.Run`, which saves everything to disk.
-        precision: "fp32", "bf16" or "auto": bf16 for large networks where the hardware has it, on resuming as it was.
+        precision: "fp32", "bf16", "fp16" (on CUDA) or "auto": 16 bits for large networks if that is fast, and on
+            resuming what it was. With "fp16" the loss is scaled; the step need not know.
         watchers: called with the history after each step and at the end. Default: a progress bar and, in a notebook,
             samples as they form; ``()`` for none.
 
@@ -76,14 +80,16 @@ def fit(
         ValueError: for wrong arguments, or a step that returns anything but a dict of scalars.
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
-    _check(gan, steps, seconds, batch_size)
+    check_fit(gan, steps, seconds, batch_size)
     device = runtime.device(gan.device)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
-    dtype = runtime.choose_precision(device, size, run.precision(precision) if run else precision)
-    batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device))
+    wanted = run.precision(precision) if run else precision
+    dtype = runtime.choose_precision(device, size, wanted, (gan.g_opt, gan.d_opt))
+    batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device, dtype))
     history = History(batch_size, batches.per_epoch, device.type, str(dtype).removeprefix("torch."), gan.steps_done)
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
-    fast = runtime.autocast(device, dtype), faster_kernels(device, size)
+    scaled = dtype == torch.float16
+    fast = runtime.autocast(device, dtype), LossScaling(gan, device) if scaled else faster_kernels(device, size)
     look = _Look(gan, history, snapshot_every, score, score_every)
     history.again = partial(_train, gan, step, images, batches, history, asked, look, fast, run, watchers)
     return history.again(begin=True)
@@ -95,8 +101,10 @@ def _train(gan, step, images, batches, history, asked, look, fast, run, watchers
     with interrupts(history.stop), run.training(gan, step, images, history, asked) if run else nullcontext():
         set_the_stage(gan, batches)
         if begin:
-            whole_run = run is not None and run.resume
-            history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=whole_run)
+            history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=bool(run and run.resume))
+            start_up(gan, batches, fast[0])
+        if batches.device.type == "cuda":
+            step = Captured(step, gan, history, batches.device, STEPS.values(), form)
         _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
     if history.stopping:
         stop_queue()
@@ -161,11 +169,20 @@ class _Look:
         self.snapshot_every, self.score_every = snapshot_every, score_every if score else None
 
     def due(self, step: int) -> bool:
-        return due(step, self.snapshot_every) or due(step, self.score_every)
+        return due(step, self.interval(step)) or due(step, self.score_every)
+
+    def interval(self, step: int) -> Every:
+        """When snapshots are taken around ``step``; it depends on nothing else, so a resumed run has the same."""
+        every, timed = self.snapshot_every, self.history.limit is not None
+        while timed and isinstance(every, int) and step - self.history.first_step > every * MOST_SNAPSHOTS > 0:
+            every *= 2
+        return every
 
     def __call__(self) -> None:
         gan, history = self.gan, self.history
-        if due(gan.steps_done, self.snapshot_every):
+        if due(gan.steps_done, every := self.interval(gan.steps_done)):
+            if every != self.snapshot_every:
+                history.snapshots[:] = [(at, images) for at, images in history.snapshots if at % every == 0]
             history.snapshots.append((gan.steps_done, sample(gan.ema_generator, gan.fixed_z)))
         if due(gan.steps_done, self.score_every):
             found = self.score(gan.ema_generator)
@@ -176,9 +193,7 @@ class _Look:
 
 def due(step: int, every: Every) -> bool:
     """Whether ``step`` is a multiple of a number, or in a set; False for None."""
-    if every is None:
-        return False
-    return every > 0 and step % every == 0 if isinstance(every, int) else step in every
+    return every is not None and (every > 0 and step % every == 0 if isinstance(every, int) else step in every)
 
 
 class _Losses:
@@ -243,6 +258,7 @@ class History:
         first_step: steps of the players before this run.
         batches: batches of reals used so far.
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
+        eager: why a step is not one CUDA graph on a GPU, but many kernels (see ``ganlib._runtime.graphs``), or None.
         total: steps that this run will have; None if only its time is limited.
         limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
         changes: (steps done, name, value): what was changed by hand during the run (see ``ganlib.steps.change``).
@@ -271,6 +287,7 @@ class History:
     stopping: bool = False
     intact: bool = True
     stopped: str | None = None
+    eager: str | None = None
     again: Callable[[], History] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -331,17 +348,3 @@ class Diverged(FloatingPointError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
-
-
-def _check(gan: GAN, steps, seconds, batch_size) -> None:
-    """Refuse arguments that cannot work, before anything is changed."""
-    if steps is None and seconds is None:
-        raise ValueError("fit needs steps=..., seconds=..., or both, to know when to stop.")
-    for name, value in (("steps", steps), ("seconds", seconds)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}, but must be above 0.")
-    layers = [*gan.generator.modules(), *gan.discriminator.modules()]
-    if batch_size == 1 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
-        raise ValueError(
-            "batch_size=1 cannot work with BatchNorm, which takes statistics of a batch; use at least 2, better 32."
-        )

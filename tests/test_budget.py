@@ -24,6 +24,8 @@ def test_only_cuda_is_worth_the_full_budget(monkeypatch, capsys, device, profile
     monkeypatch.setattr(runtime, "device", lambda: runtime.torch.device(device))
     budget(steps=10)
     assert f"profile {profile}" in capsys.readouterr().out
+    budget("cpu", steps=10)  # what trains there is none the faster for a GPU
+    assert "profile cpu" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from virtual_cuda import is_there, virtual_cuda
 
 from ganlib import GAN, Diverged, ImageSet, fit, latent, losses, metrics, models, sample, steps, train, viz
 from ganlib._runtime import device as runtime
-from ganlib._runtime import randomness
+from ganlib._runtime import graphs, randomness, scaling, stage
 from ganlib._runtime.device import device as find  # before the tests' own stands in its place
 from ganlib.data import images as data
 from ganlib.data.augment import augmented
@@ -196,15 +196,35 @@ def test_no_kind_of_step_waits_between_two_looks(gpu, monkeypatch, name, limit):
 def test_the_numbers_are_those_of_the_cpu(gpu, monkeypatch, name):
     step, how = NO_WAITS[name][0], dict(NO_WAITS[name][1])
     monkeypatch.setattr(data, "RESIDENT_BELOW", how.pop("resident", 2**31))
-    n = how.pop("steps", 4)
+    monkeypatch.setattr(train, "memory_layout", lambda *_: torch.channels_last)  # as on the CPU
+    n = how.pop("steps", 6)  # the last are replays of a graph
     found = [fit(players(device=d, **how), step, shapes(), steps=n, batch_size=8, watchers=()) for d in ("cpu", "cuda")]
     assert found[0].losses == found[1].losses and [history.device for history in found] == ["cpu", "cuda"]
+
+
+def test_the_gpus_start_up_does_not_count_and_changes_no_number(gpu, monkeypatch):
+    clock, heard = [0.0], []
+    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
+    own = models.Generator.forward
+    monkeypatch.setattr(models.Generator, "forward", lambda *given: clock.append(clock.pop() + 1) or own(*given))
+
+    def go(**how):
+        gan = players(norm="batch", dropout=0.3)
+        gan.discriminator.register_forward_hook(lambda *_: heard.append(1))
+        history = fit(gan, steps.dcgan_step, shapes(), batch_size=8, watchers=(), **how)
+        return history.losses, checkpoint.capture(gan), history.seconds, heard.clear()
+
+    (losses, (tensors, facts), seconds, _), (wanted, (expected, known), _, _) = go(seconds=4), go(steps=4)
+    assert seconds == 4 and losses == {name: values for name, values in wanted.items()} and facts == known
+    assert all(torch.equal(value, expected[name]) for name, value in tensors.items())
+    assert clock[0] == 4 + 1 + 4 + 0
 
 
 def test_losses_and_the_clock_are_read_every_25_steps(gpu, monkeypatch):
     gan, seen = players(), []
     clock = iter(range(10**6))
     monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock) / 2)  # each step takes half a second
+    monkeypatch.setattr(graphs, "WARM_UP", 99)
     watch = [lambda history: seen.append((gan.steps_done, history.steps, history.seconds))]
     history = fit(gan, steps.dcgan_step, shapes(), seconds=14.9, batch_size=8, watchers=watch)
     assert [steps_read for _, steps_read, _ in seen] == [0] * 24 + [25] * 6 + [30]
@@ -410,19 +430,126 @@ def test_pictures_are_drawn_of_what_is_on_the_card(gpu):
 # Precision, and cards that do not fit.
 
 
-def test_bf16_is_for_large_networks_of_cards_that_have_it():
+def test_sixteen_bits_are_for_large_networks_and_the_kind_is_the_cards():
+    adam, rmsprop = ([kind([nn.Parameter(torch.ones(1))])] for kind in (torch.optim.Adam, torch.optim.RMSprop))
+    choose = runtime.choose_precision
     with virtual_cuda(capability=(8, 0)):
-        assert runtime.choose_precision(CUDA, 1_000_000) == torch.bfloat16
-        assert runtime.choose_precision(CUDA, 999_999) == torch.float32
-        assert runtime.choose_precision(CUDA, 1, "bf16") == torch.bfloat16
+        assert choose(CUDA, 1_000_000) == torch.bfloat16 == choose(CUDA, 1, "bf16")
+        assert choose(CUDA, 999_999) == torch.float32 and choose(CUDA, 1, "fp16", adam) == torch.float16
     with virtual_cuda(capability=(7, 5)):
-        assert runtime.choose_precision(CUDA, 10_000_000) == torch.float32
+        assert choose(CUDA, 1_000_000, optimisers=adam) == torch.float16
+        assert choose(CUDA, 999_999, optimisers=adam) == torch.float32 == choose(CUDA, 10**7, optimisers=rmsprop)
         with pytest.raises(ValueError, match=r"this card \(virtual\) has no bfloat16; take 'fp32'"):
-            runtime.choose_precision(CUDA, 10_000_000, "bf16")
+            choose(CUDA, 10_000_000, "bf16")
+        with pytest.raises(ValueError, match="overflow, which RMSprop cannot: take Adam, AdamW or SGD; or take 'fp32'"):
+            choose(CUDA, 10_000_000, "fp16", adam + rmsprop)
+    with virtual_cuda(capability=(6, 1)):  # no tensor cores
+        assert choose(CUDA, 10_000_000, optimisers=adam) == torch.float32
+    for where in ("cpu", "mps"):
+        with pytest.raises(ValueError, match=f"fp16 is for CUDA cards, and this is '{where}'"):
+            choose(torch.device(where), 10_000_000, "fp16")
+
+
+def test_channels_come_last_where_that_is_faster():
+    last, first = torch.channels_last, torch.contiguous_format
+    half, single = torch.float16, torch.float32
+    wanted = [(CPU, single, last), (CPU, torch.bfloat16, last), (torch.device("mps"), single, first)]
+    for where, dtype, layout in [*wanted, (CUDA, half, last), (CUDA, torch.bfloat16, last), (CUDA, single, first)]:
+        assert stage.memory_layout(where, dtype) == layout
+
+
+# float16 and the scale of its loss.
+
+
+def half(step, gan, n=6, **how):
+    return fit(gan, step, shapes(), steps=n, batch_size=8, precision="fp16", **{"watchers": ()} | how)
+
+
+def test_a_step_in_fp16_finds_the_gradients_of_fp32_and_waits_for_nothing(gpu, monkeypatch):
+    monkeypatch.setattr(scaling, "FIRST_SCALE", 2.0**8)  # no update is skipped
+    found = []
+
+    def looks(gan, batches):
+        if gan.steps_done == 0:
+            gpu.waits.clear()
+        record = steps.wgan_gp_step(gan, batches, n_critic=1)
+        found.append([w.grad.clone() for net in (gan.generator, gan.discriminator) for w in net.parameters()])
+        record["waited"] = float(gpu.waits.total())
+        return record
+
+    for precision in ("fp32", "fp16"):
+        gan = players(optimiser=torch.optim.SGD)  # Adam makes a step of each gradient that is nearly 0
+        history = fit(gan, looks, shapes(), steps=1, batch_size=8, watchers=(), precision=precision)
+        assert history.losses["waited"] == [0]
+    assert history.precision == "float16"
+    for exact, mine in zip(*found, strict=True):
+        assert mine.dtype == torch.float32 and torch.allclose(exact, mine, rtol=0.05, atol=0.02 * exact.abs().max())
+
+
+def test_gradients_of_several_backwards_add_up(gpu, monkeypatch):
+    monkeypatch.setattr(scaling, "FIRST_SCALE", 2.0**8)  # the gradients of a sum overflow before those of its parts
+
+    def steps_of(turns):
+        def step(gan, batches):
+            real = next(batches)
+            logits = gan.discriminator(torch.ones_like(real)).float()
+            gan.d_opt.zero_grad()
+            for k in range(turns):
+                (logits.mean() * (k + 1)).backward(retain_graph=True)
+            total = sum(w.grad.abs().sum() for w in gan.discriminator.parameters())
+            return {"d_loss": logits.mean(), "total": total / sum(range(1, turns + 1))}
+
+        return half(step, players(), 1).losses["total"][0]
+
+    assert steps_of(3) == pytest.approx(steps_of(1), rel=1e-3)
+
+
+def test_an_update_that_overflows_is_skipped_and_halves_the_scale(gpu, monkeypatch):
+    monkeypatch.setattr(scaling, "FIRST_SCALE", 2.0**8)
+    gan, weights, scales = players(), [], []
+
+    def overflows(gan, batches):
+        record = steps.dcgan_step(gan, batches)
+        gan.d_opt.zero_grad()
+        bad = 1e30 if gan.steps_done in (2, 3) else 1.0
+        (gan.discriminator(torch.ones_like(next(batches))).float().mean() * bad * bad).backward()
+        gan.d_opt.step()
+        weights.append(gan.discriminator[0].weight.detach().clone())
+        return record
+
+    def watch(history):
+        scales.append(gan.scaling["scale"].item())
+
+    before = gan.discriminator[0].weight.detach().cuda()
+    history = half(overflows, gan, 5, watchers=[watch])
+    assert all(map(np.isfinite, sum(history.losses.values(), []))) and history.eager
+    moved = [not torch.equal(a, b) for a, b in zip([before, *weights], weights, strict=False)]
+    assert scales[:5] == [256, 256, 128, 64, 64] and moved[0] and moved[4]
+    assert gan.d_opt.state[gan.discriminator[0].weight]["step"].item() == 2 * 5 - 2
+    assert not hasattr(gan.d_opt, "found_inf") and not gan.d_opt._optimizer_step_pre_hooks
+
+
+def test_a_run_in_fp16_is_resumed_exactly_with_a_graph_or_without(gpu, monkeypatch, tmp_path, quickly):
+    monkeypatch.setattr(scaling, "FIRST_SCALE", 2.0**40)  # overflows in some steps
+    states = {}
+    for name, parts in {"straight": (9,), "in parts": (4, 9)}.items():
+        for n in parts:
+            monkeypatch.setattr(graphs, "WARM_UP", 3 if name == "in parts" else 99)
+            gan = players()
+            history = half(steps.dcgan_step, gan, n, run=Run(tmp_path / name, resume=True))
+        states[name] = history.losses, checkpoint.capture(gan)[0]
+    assert states["straight"][0] == states["in parts"][0]
+    assert {"scaling/scale", "scaling/steps"} <= states["straight"][1].keys()
+    assert 1 < states["straight"][1]["scaling/scale"] < 2.0**40
+    for name, value in states["straight"][1].items():
+        assert torch.equal(value, states["in parts"][1][name]), name
+    with pytest.raises(ValueError, match="precision was 'float16' and is 'float32' now"):
+        fit(players(), steps.dcgan_step, shapes(), steps=10, batch_size=8, precision="fp32",
+            run=Run(tmp_path / "straight", resume=True))  # fmt: skip
 
 
 def test_a_run_in_bf16_goes_on_without_only_if_that_is_asked_for(gpu, monkeypatch, tmp_path, quickly):
-    monkeypatch.setattr(runtime, "SMALLEST_BF16_NETWORK", 0)
+    monkeypatch.setattr(runtime, "SMALLEST_HALF_NETWORK", 0)
 
     def go(n, **how):
         run = Run(tmp_path / "run", resume=True, allow_changes="precision" in how)
@@ -436,7 +563,7 @@ def test_a_run_in_bf16_goes_on_without_only_if_that_is_asked_for(gpu, monkeypatc
 
 
 def test_a_run_keeps_its_precision_on_another_card_and_names_the_card(gpu, monkeypatch, tmp_path, quickly, caplog):
-    monkeypatch.setattr(runtime, "SMALLEST_BF16_NETWORK", 0)
+    monkeypatch.setattr(runtime, "SMALLEST_HALF_NETWORK", 0)
     how = dict(batch_size=8, watchers=())
 
     def go(n, precision="auto"):
@@ -445,21 +572,21 @@ def test_a_run_keeps_its_precision_on_another_card_and_names_the_card(gpu, monke
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "T4")
-    assert go(1).precision == "float32"
+    assert go(1).precision == "float16"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 9))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "L4")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 1)
     caplog.set_level(logging.INFO, "ganlib")
-    assert go(2).precision == "float32"
+    assert go(2).precision == "float16"
     assert "card L4 instead of T4, cudnn 1 instead of" in caplog.text
-    with pytest.raises(ValueError, match="precision was 'float32' and is 'bfloat16' now"):
+    with pytest.raises(ValueError, match="precision was 'float16' and is 'bfloat16' now"):
         go(3, "bf16")
     assert fit(players(), steps.dcgan_step, shapes(), steps=1, **how).precision == "bfloat16"
     damaged = tmp_path / "run" / "config.json"
     damaged.write_text("{")  # the checkpoints have it all, but for what auto meant
     with pytest.raises(ValueError, match="precision was"):
         go(3)
-    assert go(3, "fp32").steps == 3 and json.loads(damaged.read_text())["ran_on"]["card"] == "L4"
+    assert go(3, "fp16").steps == 3 and json.loads(damaged.read_text())["ran_on"]["card"] == "L4"
 
 
 def test_a_card_without_kernels_gives_way_to_the_cpu_with_a_sentence(gpu, monkeypatch, caplog):

@@ -90,7 +90,11 @@ def has_checked_outputs(notebook, path):
 
 def is_ready_for_colab(notebook, path):
     metadata = notebook["metadata"]
-    if metadata.get("accelerator") != "GPU" or not metadata.get("colab", {}).get("gpuType"):
+    asked = [name for name in (metadata.get("accelerator"), metadata.get("colab", {}).get("gpuType")) if name]
+    if 'budget("cpu"' in text_of(notebook, "code"):
+        if asked:
+            yield f"its metadata asks Colab for a GPU that it does not use ({asked[0]})"
+    elif metadata.get("accelerator") != "GPU" or len(asked) < 2:
         yield 'its metadata does not ask Colab for a GPU ("accelerator": "GPU", "colab": {"gpuType": "T4"})'
     linked = set(re.findall(rf"{re.escape(COLAB)}([^)\s\"\\]+)", text_of(notebook, "markdown")))
     if linked != {f"{SLUG}/blob/main/notebooks/{path.name}"}:
@@ -205,6 +209,7 @@ SPOILED = [
     (has_checked_outputs, ["cells", 2, "metadata"], {"tags": ["nbval-check-output"]}, "cell 3 is tagged"),
     (is_ready_for_colab, ["metadata", "accelerator"], "TPU", "does not ask Colab for a GPU"),
     (is_ready_for_colab, ["metadata", "colab"], {}, "does not ask Colab for a GPU"),
+    (is_ready_for_colab, ["cells", 2, "source"], 'budget("cpu", steps=9)', "asks Colab for a GPU that it does not use"),
     (is_ready_for_colab, BADGE, "# A GAN", "no Open-in-Colab badge"),
     (is_ready_for_colab, BADGE, f"({COLAB}{SLUG}/blob/main/notebooks/b.ipynb)", "no Open-in-Colab badge"),
     (is_ready_for_colab, ["cells", 1, "source"], "%pip install ganlib", "does not install from git"),

@@ -8,7 +8,7 @@ import torch
 
 from ganlib import models, steps, train
 from ganlib.data.images import Batches, ImageSet
-from ganlib.runs import Run, checkpoint
+from ganlib.runs import Run, checkpoint, folder
 from ganlib.steps import GAN, dcgan_step
 from ganlib.train import Diverged, History, due, fit
 from helpers import noise
@@ -262,7 +262,7 @@ def test_precision_is_chosen_for_both_players_on_their_device(images, monkeypatc
     monkeypatch.setattr(train.runtime, "choose_precision", lambda *given: asked.append(given) or choose(*given))
     quick(gan, images)
     size = models.count_parameters(gan.generator) + models.count_parameters(gan.discriminator)
-    assert asked == [(torch.device("cpu"), size, "auto")]
+    assert asked == [(torch.device("cpu"), size, "auto", (gan.g_opt, gan.d_opt))]
     gan.device = "tpu"
     with pytest.raises(ValueError, match="tpu"):
         quick(gan, images)
@@ -475,3 +475,29 @@ def test_optimiser_state_from_before_is_laid_out_anew(images):
         dcgan_step(two, slow)
     for a, b in zip(one.generator.parameters(), two.generator.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-4)
+
+
+def timed(gan, images, until, **how):
+    """A run whose time never ends, stopped after so many steps."""
+
+    def watch(history):
+        if history.running and gan.steps_done >= until:
+            history.stop()
+
+    return quick(gan, images, seconds=1e9, watchers=[watch], **how)
+
+
+def test_a_fast_machine_takes_no_more_snapshots(images, monkeypatch, tmp_path, quickly):
+    monkeypatch.setattr(train, "MOST_SNAPSHOTS", 4)
+    for steps_made, wanted in {5: [0, 1, 2, 3, 4], 6: [0, 2, 4, 6], 9: [0, 2, 4, 6, 8], 25: [0, 8, 16, 24]}.items():
+        gan, run = players(), Run(tmp_path / str(steps_made))
+        kept = timed(gan, images, steps_made, snapshot_every=1, run=run).snapshots
+        assert [at for at, _ in kept] == wanted == [at for at, _ in folder.snapshots_in(run.folder)]
+    assert [at for at, _ in quick(players(), images, steps=6, snapshot_every=1).snapshots] == [*range(7)]
+    assert [at for at, _ in timed(players(), images, 7, snapshot_every=range(7)).snapshots] == [*range(7)]
+    for until in (6, 25):  # 0, 2, 4 and 6 are there when it is resumed
+        resumed = timed(players(), images, until, snapshot_every=1, run=Run(tmp_path / "parts", resume=True)).snapshots
+    assert [at for at, _ in resumed] == wanted == [at for at, _ in folder.snapshots_in(tmp_path / "parts")]
+    assert all(torch.equal(mine, others) for (_, mine), (_, others) in zip(resumed, kept, strict=True))
+    second = timed(gan, images, 33, snapshot_every=1).snapshots  # counts its own steps
+    assert [at for at, _ in second] == [26, 28, 30, 32]

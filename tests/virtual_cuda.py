@@ -1,10 +1,11 @@
 """A CUDA device that is not there, for machines without one.
 
 Inside ``with virtual_cuda() as gpu:`` tensors stay in the CPU's memory and are computed there, but know a device: a
-tag on their storage, which views, parameters and detached tensors share. Where a real card raises an error (tensors on
-two devices, ``.numpy()`` of its tensors, a CPU generator for a tensor made on it), so does this one. Where Python would
-wait for a real card to finish its work, that is counted with the line that waits: ``gpu.waits``. It has no kernels or
-streams of its own. With ``kind="mps"`` it refuses float64, as Apple's devices do.
+tag on their storage, which views, parameters and detached tensors share; and it has random numbers of its own. Where a
+real card raises an error (tensors on two devices, ``.numpy()`` of its tensors, a CPU generator for a tensor there), so
+does this one. Where Python would wait for a real card to finish its work, that is counted with the line that waits:
+``gpu.waits``, and torch's sync debug mode works. It has graphs (virtual_graph.py), but no kernels or streams of its
+own. With ``kind="mps"`` it refuses float64, as Apple's devices do.
 
 The idea is a ``TorchFunctionMode``: torch hands it every function called with or for a tensor, in this thread, but not
 what runs inside such a function; so a result is on the device if any of its arguments is.
@@ -15,12 +16,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
+import warnings
+from functools import partial
 from unittest import mock
 
 import torch
 import torch._dynamo  # torch's optimisers import it, and it must not meet what is replaced here
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from virtual_graph import VirtualGraph, capturing
 
 CPU = torch.device("cpu")
 
@@ -40,6 +44,12 @@ SIZED |= named(torch, "allclose equal isin unique_consecutive histc") | named(Te
 # What may be called with tensors of several devices; the result is where the first of them is.
 ACROSS = named(Tensor, "copy_ __setitem__ __getitem__ expand_as view_as reshape_as set_ index_put_ index_put")
 ACROSS |= named(torch, "_has_compatible_shallow_copy_type _foreach_copy_") | {torch.autograd.backward}
+# What draws random numbers, on the device those of the device.
+DRAWN = {
+    each for owner in (torch, torch.nn.functional) for each in named(owner, "dropout feature_dropout alpha_dropout")
+}
+DRAWN |= named(torch, "rand randn randint randperm normal rand_like randn_like randint_like bernoulli multinomial")
+DRAWN |= named(Tensor, "normal_ uniform_ random_ bernoulli_ bernoulli exponential_ multinomial")
 # Where not even a single number may be on another device, as it may in arithmetic.
 STRICT = named(torch, "cat stack concat conv2d conv_transpose2d matmul mm bmm addmm")
 STRICT |= {torch.nn.functional.linear, Tensor.matmul, Tensor.__matmul__}
@@ -80,14 +90,30 @@ class VirtualDevice(TorchFunctionMode):
     def __init__(self, kind: str):
         super().__init__()
         self.device, self.waits = torch.device(kind, 0), collections.Counter()
+        self.numbers, self.capturing, self.on_wait = torch.Generator(), False, "default"
 
-    def wait(self, what: str) -> None:
+    @contextlib.contextmanager
+    def own_numbers(self):
+        """torch's generator draws the device's numbers in the block."""
+        before = torch.default_generator.get_state()
+        torch.default_generator.set_state(self.numbers.get_state())
+        try:
+            yield
+        finally:
+            self.numbers.set_state(torch.default_generator.get_state())
+            torch.default_generator.set_state(before)
+
+    def wait(self, what: str, asked: bool = False) -> None:
         """Count a wait, by what waits and the innermost line outside torch and this file."""
         frame = sys._getframe(1)
         while frame and (frame.f_code.co_filename == __file__ or "site-packages" in frame.f_code.co_filename):
             frame = frame.f_back
         where = frame and f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
         self.waits[f"{where} {what}"] += 1
+        if self.on_wait == "error" and not asked:
+            raise RuntimeError(f"called a synchronizing CUDA operation at {where}")
+        if self.on_wait == "warn" and not asked:
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", "")
@@ -104,7 +130,8 @@ class VirtualDevice(TorchFunctionMode):
         if any(there):
             self._check(func, tensors, there, target)
             self._count(func, tensors, there, later=kwargs.get("non_blocking", False))
-        found = tensors[0].clone() if func is Tensor.pin_memory else func(*args, **kwargs)
+        with self.own_numbers() if func in DRAWN and (target or any(there)) else contextlib.nullcontext():
+            found = tensors[0].clone() if func is Tensor.pin_memory else func(*args, **kwargs)
         if target is not None or any(there):
             place = target if target is not None else there[0] if func in ACROSS else True
             for each in tensors_in(found):
@@ -211,26 +238,44 @@ class _Autocast(torch.amp.autocast_mode.autocast):
         super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
 
+def _grouped(gpu: VirtualDevice, group):
+    """How optimisers group tensors by their device, of which C++ knows nothing here."""
+
+    def by_device(lists, with_indices=False):
+        there = any(is_there(tensor) for tensor in lists[0])
+        found = group(lists, with_indices)
+        return {(gpu.device if there else device, dtype): each for (device, dtype), each in found.items()}
+
+    return staticmethod(by_device)
+
+
 @contextlib.contextmanager
 def virtual_cuda(capability: tuple[int, int] = (8, 0), kind: str = "cuda"):
     """A virtual device of this thread in the block, of the compute ``capability``."""
     gpu = VirtualDevice(kind)
-    gpu.numbers = numbers = torch.Generator()  # the device's own
+    numbers = gpu.numbers
     backend = torch.cuda if kind == "cuda" else torch.mps
     instead = {
         **dict(is_available=lambda: True, device_count=lambda: 1, manual_seed=numbers.manual_seed),
         **dict(get_rng_state=lambda *_: numbers.get_state(), set_rng_state=lambda state, *_: numbers.set_state(state)),
-        "synchronize": lambda *_: gpu.wait("synchronises"),
+        "synchronize": lambda *_: gpu.wait("synchronises", asked=True),
     }
     if kind == "cuda":
         instead |= dict(is_initialized=lambda: True, current_device=lambda: 0, manual_seed_all=numbers.manual_seed)
         instead |= dict(get_device_capability=lambda *_: capability, get_device_name=lambda *_: "virtual")
         instead["device"] = lambda *_: contextlib.nullcontext()
+        instead |= dict(CUDAGraph=partial(VirtualGraph, gpu), graph=partial(capturing, gpu))
+        instead |= dict(get_sync_debug_mode=lambda: gpu.on_wait, is_current_stream_capturing=lambda: gpu.capturing)
+        instead["set_sync_debug_mode"] = partial(setattr, gpu, "on_wait")
+        instead |= dict(mem_get_info=lambda: (8e9, 16e9), max_memory_allocated=lambda: 1e9)
+        instead["reset_peak_memory_stats"] = lambda: None
     with contextlib.ExitStack() as stack:
         for name, function in instead.items():
             stack.enter_context(mock.patch.object(backend, name, function))
         stack.enter_context(mock.patch.object(torch.backends.mps, "is_available", lambda: kind == "mps"))
         stack.enter_context(mock.patch.object(torch.accelerator, "current_accelerator", lambda *_, **__: None))
+        optimiser, group = torch.optim.Optimizer, "_group_tensors_by_device_and_dtype"
+        stack.enter_context(mock.patch.object(optimiser, group, _grouped(gpu, getattr(optimiser, group))))
         for owner in (torch, torch.amp):
             stack.enter_context(mock.patch.object(owner, "autocast", _Autocast))
         stack.enter_context(gpu)

@@ -2,7 +2,7 @@
 
 Cells are counted from 0, with those of text.
 
-python tests/virtual_notebook.py notebooks/03_wgan.ipynb [7.5]      (the compute capability of the card, or: cpu)
+python tests/virtual_notebook.py notebooks/03_wgan.ipynb [7.5]      (the compute capability of the card, or: real)
 """
 
 import ast
@@ -76,8 +76,8 @@ def main(path: str, capability: str = "7.5") -> int:
     cells = read_notebook(Path(path).resolve())["cells"]
     namespace, failed = {"__name__": "__main__", "display": lambda *values, **_: [show(v) for v in values]}, 0
     os.chdir(Path(path).resolve().parent)
-    on_cpu = capability == "cpu"
-    with contextlib.nullcontext() if on_cpu else virtual_cuda(tuple(map(int, capability.split(".")))):
+    real = capability == "real"  # what this machine has
+    with contextlib.nullcontext() if real else virtual_cuda(tuple(map(int, capability.split(".")))):
         for n, cell in enumerate(cells):
             begun = time.perf_counter()
             try:

@@ -16,19 +16,20 @@ PROFILES = {
 SMALLEST = {"steps": 4, "epochs": 1, "seconds": 1, "n_train": 256, "n_samples": 128}
 
 
-def budget(**full: int) -> SimpleNamespace:
+def budget(device: str | None = None, /, **full: int) -> SimpleNamespace:
     """Scale a notebook's budgets to this machine, and print the profile.
 
     The profile is ``GANLIB_PROFILE``. Default: ``full`` with CUDA, ``cpu`` without.
 
     Args:
+        device: what trains, if that is not the best device: ``"cpu"``.
         **full: budgets for a GPU: ``steps`` (and ``anything_every``, counted in steps), ``epochs``, ``seconds``,
             ``n_train`` (training images), ``n_samples`` (images scored); whole numbers from 1 on.
 
     Returns:
         the same names, each with a whole number up to the full one.
     """
-    chosen = os.environ.get("GANLIB_PROFILE") or ("full" if runtime.device().type == "cuda" else "cpu")
+    chosen = os.environ.get("GANLIB_PROFILE") or ("full" if (device or runtime.device().type) == "cuda" else "cpu")
     if chosen not in PROFILES:
         raise ValueError(f"GANLIB_PROFILE is '{chosen}', but must be one of: {', '.join(PROFILES)}.")
     cfg = SimpleNamespace()

@@ -61,21 +61,36 @@ def has_fast_bf16(where: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported()
 
 
+# Optimisers with a single kernel for all weights. It skips an update with numbers that are not finite, if told so.
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
 # With fewer parameters a CPU is at most half as fast again, and the few runs compared were no better for it. A GPU is
 # through with a small network before Python has told it the next operation, and autocast adds operations.
-SMALLEST_BF16_NETWORK = 1_000_000
+SMALLEST_HALF_NETWORK = 1_000_000
 
 
-def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto") -> torch.dtype:
-    """float32 or bfloat16 for ``asked``, "auto", "fp32" or "bf16"."""
-    if asked not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"precision is '{asked}', but must be 'auto', 'fp32' or 'bf16'.")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(where: torch.device, n_parameters: int, asked: str = "auto", optimisers=()) -> torch.dtype:
+    """The type for ``asked``: "auto", "fp32", "bf16", or "fp16" with these optimisers."""
+    if asked not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision is '{asked}', but must be 'auto', {', '.join(map(repr, PRECISIONS))}.")
+    odd = [type(each).__name__ for each in optimisers if not isinstance(each, FUSED) or each.defaults["fused"] is False]
     if asked == "auto":
-        asked = "bf16" if n_parameters >= SMALLEST_BF16_NETWORK and has_fast_bf16(where) else "fp32"
+        tensor_cores = where.type == "cuda" and torch.cuda.get_device_capability(where)[0] >= 7
+        fast = "bf16" if has_fast_bf16(where) else "fp16" if tensor_cores and not odd else "fp32"
+        asked = fast if n_parameters >= SMALLEST_HALF_NETWORK else "fp32"
+    cure = "take 'fp32' (with allow_changes=True, to resume a run that had it)"
     if asked == "bf16" and where.type == "cuda" and not has_fast_bf16(where):
-        cure = "take 'fp32' (with allow_changes=True, to resume a run that had it)"
         raise ValueError(f"bf16: this card ({torch.cuda.get_device_name(where)}) has no bfloat16; {cure}.")
-    return torch.bfloat16 if asked == "bf16" else torch.float32
+    if asked == "fp16" and where.type != "cuda":
+        raise ValueError(f"fp16 is for CUDA cards, and this is '{where.type}'; {cure}.")
+    if asked == "fp16" and odd:
+        raise ValueError(
+            f"fp16 skips updates that overflow, which {odd[0]} cannot: take Adam, AdamW or SGD; or {cure}."
+        )
+    return PRECISIONS[asked]
 
 
 def autocast(where: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:

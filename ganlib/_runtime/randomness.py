@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
+from collections.abc import Callable
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -26,11 +29,24 @@ def rng(seed: int, where: str | torch.device = "cpu") -> torch.Generator:
     return torch.Generator(where).manual_seed(seed)
 
 
+# Stands in for ``fresh`` while a step becomes a CUDA graph (see ganlib._runtime.graphs).
+door: ContextVar[Callable[..., Tensor] | None] = ContextVar("door", default=None)
+
+
+def fresh(where: torch.device, draw: Callable[..., Tensor], *settings, **named) -> Tensor:
+    """``draw(*settings, **named)`` on ``where``: how everything new enters a step.
+
+    Reals, z, ε and augmentations are drawn on the CPU, the same on every device. No setting is a tensor: a graph draws
+    again what its step drew, and would keep that tensor.
+    """
+    draw, through = functools.partial(draw, *settings, **named), door.get()
+    return through(draw, where) if through else onto(draw(), where)
+
+
 def onto(numbers: Tensor, where: torch.device) -> Tensor:
     """``numbers`` from the CPU on ``where``; a GPU's work goes on meanwhile.
 
-    Everything new in a step comes this way: reals, z, ε, augmentations. It is drawn on the CPU, the same on every
-    device. A copy from ordinary memory would wait until the GPU has finished all that it was given so far.
+    A copy from ordinary memory would wait until the GPU has finished all that it was given so far.
     """
     if where.type != "cuda" or numbers.device.type != "cpu":
         return numbers.to(where)

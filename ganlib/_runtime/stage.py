@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
 from collections.abc import Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ganlib._runtime.device import FUSED
+from ganlib._runtime.randomness import global_generators_kept
 
 log = logging.getLogger("ganlib")
 
 
-def memory_layout(device: torch.device) -> torch.memory_format:
-    """The fastest memory format: channels last, but not on MPS (pytorch#140902)."""
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+def memory_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+    """The fastest memory format: channels last on a CPU, and for a card's tensor cores.
+
+    In float32 it slows cards down (pytorch#44943), and on MPS there is pytorch#140902.
+    """
+    half = device.type == "cuda" and dtype != torch.float32
+    return torch.channels_last if half or device.type == "cpu" else torch.contiguous_format
+
+
+def check_fit(gan, steps, seconds, batch_size) -> None:
+    """Refuse arguments that cannot work, before anything is changed."""
+    if steps is None and seconds is None:
+        raise ValueError("fit needs steps=..., seconds=..., or both, to know when to stop.")
+    for name, value in (("steps", steps), ("seconds", seconds)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value}, but must be above 0.")
+    layers = [*gan.generator.modules(), *gan.discriminator.modules()]
+    if batch_size == 1 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+        raise ValueError(
+            "batch_size=1 cannot work with BatchNorm, which takes statistics of a batch; use at least 2, better 32."
+        )
 
 
 def set_the_stage(gan, batches) -> None:
     """Move players and optimisers to the device, and batches to their saved position."""
     device = batches.device
     for model in (gan.generator, gan.ema_generator, gan.discriminator):
-        model.to(device, memory_format=memory_layout(device))
+        model.to(device, memory_format=batches.memory_format)
     gan.generator.train()
     gan.discriminator.train()
     for optimiser in (gan.g_opt, gan.d_opt):
-        fused = isinstance(optimiser, torch.optim.Adam | torch.optim.AdamW | torch.optim.SGD)
+        fused = isinstance(optimiser, FUSED)
         for group in optimiser.param_groups:
             if fused and group.get("fused") is None and not group.get("differentiable"):
-                group["fused"] = True  # a single kernel for all weights
+                group["fused"] = True
             for weight in group["params"]:
                 for name, value in optimiser.state.get(weight, {}).items():
                     if torch.is_tensor(value) and value.shape == weight.shape:
@@ -40,6 +63,27 @@ def set_the_stage(gan, batches) -> None:
             batches.load_state_dict(gan.data_position)
         except ValueError as error:
             log.info(f"The images start from their first epoch. {error}")
+
+
+def start_up(gan, batches, precision) -> None:
+    """Make a GPU load what a step needs, some seconds of its first; no number changes.
+
+    The step is one of copies, and not the caller's: that may count or draw.
+    """
+    if batches.device.type != "cuda":
+        return
+    with contextlib.suppress(Exception), global_generators_kept(batches.device):  # a network may want more than z
+        generator, discriminator, *optimisers = copy.deepcopy((gan.generator, gan.discriminator, gan.g_opt, gan.d_opt))
+        for layer in [*generator.modules(), *discriminator.modules()]:
+            layer._forward_hooks.clear()
+        real = next(copy.copy(batches))
+        with precision:
+            fake = generator(torch.zeros(len(real), gan.z_dim, device=batches.device))
+            loss = discriminator(real).float().mean() + discriminator(fake).float().mean()
+            loss.backward()
+            for optimiser in optimisers:
+                optimiser.step()
+        loss.item()
 
 
 def check_record(record, earlier: Collection[str]) -> None:

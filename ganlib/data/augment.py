@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ganlib._runtime.randomness import onto
+from ganlib._runtime.randomness import fresh
 
 
 def augment(images: Tensor, kinds: Iterable[str]) -> Tensor:
@@ -48,7 +48,8 @@ def _augment_inputs(discriminator: nn.Module, inputs: tuple[Tensor, ...]) -> tup
 
 def _colour(images: Tensor) -> Tensor:
     """Shift brightness by up to ±0.5, scale saturation by 0-2, contrast by 0.5-1.5."""
-    brightness, saturation, contrast = onto(torch.rand(3, len(images), 1, 1, 1), images.device).to(images.dtype)
+    drawn = fresh(images.device, torch.rand, 3, len(images), 1, 1, 1)
+    brightness, saturation, contrast = drawn.to(images.dtype)
     images = images + 0.5 * (2 * brightness - 1)
     grey = images.mean(1, keepdim=True)
     images = grey + 2 * saturation * (images - grey)
@@ -61,19 +62,28 @@ def _translate(images: Tensor) -> Tensor:
     for _ in range(2):  # vertically, then horizontally
         images = images.transpose(2, 3)
         reach, size = images.shape[3] // 8, images.shape[3]
-        come_from = torch.arange(size) + reach - torch.randint(-reach, reach + 1, (len(images), 1))
-        index = onto(come_from.view(-1, 1, 1, size), images.device)
-        images = pad(images, (reach, reach)).gather(3, index.expand(images.shape))
+        come_from = fresh(images.device, _shifted, len(images), size, reach)
+        images = pad(images, (reach, reach)).gather(3, come_from.expand(images.shape))
     return images
+
+
+def _shifted(n: int, size: int, reach: int) -> Tensor:
+    """Where each pixel of a row comes from, [n, 1, 1, size]."""
+    return (torch.arange(size) + reach - torch.randint(-reach, reach + 1, (n, 1))).view(-1, 1, 1, size)
 
 
 def _cut_out(images: Tensor) -> Tensor:
     """Blank a square of half the side, centred anywhere in the image."""
-    inside = torch.ones(len(images), 1, 1, dtype=torch.bool)
-    for axis, size in enumerate(images.shape[2:], 1):
-        place = torch.arange(size) - torch.randint(0, size + 1, (len(images), 1)) + size // 2 // 2
+    return images * fresh(images.device, _kept, len(images), *images.shape[2:]).to(images.dtype)
+
+
+def _kept(n: int, *sides: int) -> Tensor:
+    """Where there is no square: bool [n, 1, H, W]."""
+    inside = torch.ones(n, 1, 1, dtype=torch.bool)
+    for axis, size in enumerate(sides, 1):
+        place = torch.arange(size) - torch.randint(0, size + 1, (n, 1)) + size // 2 // 2
         inside = inside & ((place >= 0) & (place < size // 2)).unsqueeze(3 - axis)
-    return images * onto(~inside, images.device).unsqueeze(1).to(images.dtype)
+    return ~inside.unsqueeze(1)
 
 
 # name -> what it does to images [B, C, H, W], in the order in which they are applied

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganlib._runtime.randomness import onto, rng
+from ganlib._runtime.randomness import fresh, onto, rng
 
 RESIDENT_BELOW = 2 * 2**30  # bytes: up to this, pixels are moved to the training device; more stay where they are
 
@@ -153,6 +153,9 @@ class Batches:
         return self
 
     def __next__(self) -> Tensor:
+        return fresh(self.device, self._batch)
+
+    def _batch(self) -> Tensor:
         if self.index == self.per_epoch:
             self.epoch, self.index = self.epoch + 1, 0
         if self._shuffled != self.epoch:

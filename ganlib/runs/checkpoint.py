@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file each, so that opening one runs no code.
 
 Its tensors are named ``generator/…``, ``ema_generator/…``, ``discriminator/…``, ``g_opt/…``, ``d_opt/…`` (what the
-optimisers keep), ``random/z`` and ``run/…`` (losses and the fixed z). Everything else that training continues from is
-JSON in the file's metadata, with a digest of it all. Dropout needs nothing: ``fit`` seeds it at each step.
+optimisers keep), ``scaling/…`` (of float16), ``random/z`` and ``run/…`` (losses and the fixed z). Everything else that
+training continues from is JSON in the file's metadata, with a digest of it all. Dropout needs nothing: ``fit`` seeds it
+at each step.
 """
 
 from __future__ import annotations
@@ -161,6 +162,7 @@ def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:
 def capture(gan: GAN) -> tuple[dict[str, Tensor], dict]:
     """A copy of the training state of ``gan``: tensors, and facts in JSON's types."""
     tensors = {f"{n}/{k}": _copy(v) for n in NETWORKS for k, v in getattr(gan, n).state_dict().items()}
+    tensors |= {f"scaling/{name}": _copy(value) for name, value in gan.scaling.items()}
     tensors["random/z"] = gan.z_rng.get_state()
     facts = {"steps_done": gan.steps_done, "data_position": gan.data_position, "optimisers": {}}
     facts["networks"] = {name: getattr(getattr(gan, name), "config", None) for name in NETWORKS}
@@ -204,6 +206,7 @@ def restore(gan: GAN, tensors: dict[str, Tensor], facts: dict, keep_settings: Co
             optimiser.load_state_dict({"state": state, "param_groups": groups})
     gan.steps_done, gan.data_position = facts["steps_done"], facts["data_position"]
     gan.z_rng.set_state(tensors["random/z"])
+    gan.scaling = part_of(tensors, "scaling")
 
 
 def _like(own, value):

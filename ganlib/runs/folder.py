@@ -110,7 +110,8 @@ class Run:
         """The precision that is ``asked`` for; in a resumed run "auto" is what it had."""
         if asked == "auto" and self.resume and checkpoint.steps_in(self.folder):
             with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: the checkpoints know, too
-                return {"float32": "fp32", "bfloat16": "bf16"}[config_of(self.folder)["arguments"]["precision"]]
+                names = {str(dtype): name for name, dtype in runtime.PRECISIONS.items()}
+                return names[f"torch.{config_of(self.folder)['arguments']['precision']}"]
         return asked
 
     def due(self, step: int) -> bool:
@@ -195,7 +196,7 @@ class Run:
                 if step > done:  # damaged: its name is needed again, but its owner may want to look
                     path = checkpoint.path_of(self.folder, step)
                     path.rename(runtime.new_file(path.with_name(f"damaged-{path.name}")))
-            self._recorded, self._written = time.monotonic(), {}
+            self._recorded, self._written, self._snapshots = time.monotonic(), {}, set()
             self._record()
             text = json.dumps(self.config, indent=2, ensure_ascii=False)
             durable.write(self.folder / "config.json", f"{text}\n".encode())
@@ -221,9 +222,13 @@ class Run:
         losses = ({n: v[k] for n, v in history.losses.items()} for k in range(history.steps))
         self._lines("history.jsonl", [(history.first_step + k + 1, some) for k, some in enumerate(losses)])
         self._lines("metrics.jsonl", history.scores)
-        for step, images in history.snapshots:
-            if not (path := self.folder / "samples" / f"step-{step:06d}.png").exists():
+        there = {self.folder / "samples" / f"step-{step:06d}.png": images for step, images in history.snapshots}
+        for path in self._snapshots - {*there}:  # fit keeps only so many of a run with a time limit
+            path.unlink(missing_ok=True)
+        for path, images in there.items():
+            if not path.exists():
                 write_snapshot(path, images)
+        self._snapshots = {*there}
 
     def _lines(self, name: str, records: list[tuple[int, dict]]) -> None:
         """Append to a .jsonl file, after removing what a failed attempt left."""

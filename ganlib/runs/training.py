@@ -145,7 +145,7 @@ class Board:
     """A TensorBoard watcher for ``fit``; a resumed run is written from its beginning."""
 
     def __init__(self, folder: Path):
-        self.folder, self.writer, self.written = folder, None, (0, 0, 0)
+        self.folder, self.writer, self.written = folder, None, (0, 0, -1)
 
     def __call__(self, history: History) -> None:
         """Write what is new; close the files at the end of the run."""
@@ -155,16 +155,16 @@ class Board:
             for old in self.folder.glob("events.out.tfevents.*"):
                 old.unlink()
             self.writer = SummaryWriter(str(self.folder))
-        losses, scores, snapshots = self.written
+        losses, scores, snapshot = self.written
         for name, values in history.losses.items():
             for k in range(losses, len(values)):
                 self.writer.add_scalar(f"loss/{name}", values[k], history.first_step + k + 1)
         for step, numbers in history.scores[scores:]:
             for name, value in numbers.items():
                 self.writer.add_scalar(f"score/{name}", value, step)
-        for step, images in history.snapshots[snapshots:]:
+        for step, images in ((at, some) for at, some in history.snapshots if at > snapshot):
             self.writer.add_image("samples", viz.grid(images, cols=8), step, dataformats="HWC")
-        self.written = history.steps, len(history.scores), len(history.snapshots)
+        self.written = history.steps, len(history.scores), history.snapshots[-1][0] if history.snapshots else -1
         if not history.running:
             self.writer.close()
 
