@@ -19,6 +19,7 @@ from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.stage import check_record, memory_layout, set_the_stage
+from ganlib._runtime.threads import Threads
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, update_ema
@@ -97,18 +98,18 @@ def _train(gan, step, images, batches, history, asked, look, fast, run, watchers
         if begin:
             whole_run = run is not None and run.resume
             history.start(asked["steps"], asked["seconds"], gan.steps_done, from_the_beginning=whole_run)
-        _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
+        _loop(gan, step, batches, history, look, fast, run, _all_watchers(gan, batches.device, watchers))
     if history.stopping:
         stop_queue()
     return history
 
 
-def _usual_watchers(gan: GAN) -> Sequence[Callable[[History], None]]:
-    if not someone_there():
-        return [Bar()]
-    from ganlib.viz.panel import panel  # late: only a notebook with a reader needs pictures
+def _all_watchers(gan: GAN, device: torch.device, given) -> Sequence[Callable[[History], None]]:
+    if given is None and someone_there():
+        from ganlib.viz.panel import panel  # late: only a notebook with a reader needs pictures
 
-    return [panel(gan, controls=False)]
+        given = [panel(gan, controls=False)]
+    return [Threads(device), *([Bar()] if given is None else given)]
 
 
 def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
@@ -246,6 +247,7 @@ class History:
         total: steps that this run will have; None if only its time is limited.
         limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
         changes: (steps done, name, value): what was changed by hand during the run (see ``ganlib.steps.change``).
+        threads: (steps done, number): how many threads were found fastest on a CPU, if time is limited.
         running: False once ``fit`` has ended.
         stopping: whether the run was asked to end after the present step.
         intact: whether the players are between two steps, so that training can continue exactly.
@@ -267,6 +269,7 @@ class History:
     limit: float | None = None
     seconds_before: float = 0.0
     changes: list[tuple[int, str, object]] = field(default_factory=list)
+    threads: list[tuple[int, int]] = field(default_factory=list)
     running: bool = False
     stopping: bool = False
     intact: bool = True
@@ -321,8 +324,8 @@ class History:
     def __repr__(self) -> str:
         rate = self.steps / self.seconds if self.seconds else 0.0
         last = " · ".join(f"{name} {values[-1]:.3f}" for name, values in self.losses.items())
-        ran = f"{self.steps:,} steps in {self.seconds:.0f} s ({rate:.1f} a second, {self.device}, {self.precision})"
-        return f"{ran} · {last}"
+        where = f"{self.device}, {self.precision}" + "".join(f", threads {n}" for _, n in self.threads[-1:])
+        return f"{self.steps:,} steps in {self.seconds:.0f} s ({rate:.1f} a second, {where}) · {last}"
 
 
 class Diverged(FloatingPointError):
