@@ -83,7 +83,7 @@ def pip(python: Path, *words) -> str:
 def faults(path: Path, python: Path, home: Path) -> list[str]:
     """What is wrong with a notebook after it ran alone in an empty folder."""
     folder, wheel = home / path.stem, next(home.glob("ganlib-*.whl"))
-    pip(python, "uninstall", "-q", "-y", *ABSENT)
+    pip(python, "uninstall", "-qq", "-y", *ABSENT)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     text = re.sub(r"git\+https://github\.com/[\w.-]+/[\w.-]+", str(wheel), path.read_text(encoding="utf-8"))

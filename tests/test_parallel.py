@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,14 +55,15 @@ def train(*words):
 @pytest.mark.parametrize("n", [2, 4])
 def test_processes_give_the_players_of_one(tmp_path, n):
     torchrun(tmp_path, __file__, n=n)
-    all_of_them = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(n)]
+    every = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(n)]
     alone, images = without_batch_norm(), load("fake", n=40, image_size=8)
     begun = {name: value.clone() for name, value in alone.generator.state_dict().items()}
     fit(alone, rpgan_step, images, steps=4, batch_size=8, watchers=())
     for name, value in alone.generator.state_dict().items():
-        assert all(torch.equal(one[name], all_of_them[0][name]) for one in all_of_them)
-        assert torch.allclose(value, all_of_them[0][name], rtol=0, atol=1e-6)
+        assert all(torch.equal(one[name], every[0][name]) for one in every)
+        assert torch.allclose(value, every[0][name], rtol=0, atol=1e-6)
         assert (begun[name] - value).abs().max() > 1e-3
+    assert len({value for one in every for value in one["drawn"].tolist()}) == 4 * n
 
 
 def test_a_run_in_two_processes_is_resumed_exactly_and_written_once(tmp_path):
@@ -150,12 +150,18 @@ def test_restarts_need_a_folder_with_a_name(monkeypatch):
         training.train(dataset="fake", n=40)
 
 
+def drawing(gan, batches):
+    """A step that draws a number of its own, and notes it."""
+    drawn.append(float(torch.rand(())))
+    return rpgan_step(gan, batches)
+
+
+drawn = []
 if __name__ == "__main__":  # one of the processes
-    players, reals = without_batch_norm(), load("fake", n=40, image_size=8)
-    everyone = partial(rpgan_step)
-    if workers.place()[0]:
-        workers.follow(players, everyone, reals, torch.device("cpu"), batch_size=8)
+    players, reals, rank = without_batch_norm(), load("fake", n=40, image_size=8), workers.place()[0]
+    if rank:
+        workers.follow(players, drawing, reals, torch.device("cpu"), batch_size=8)
     else:
-        with workers.joined(players, everyone, reals, torch.device("cpu")) as shared:
+        with workers.joined(players, drawing, reals, torch.device("cpu")) as shared:
             fit(players, shared, reals, steps=4, batch_size=8, watchers=())
-    torch.save(players.generator.state_dict(), Path(f"{workers.place()[0]}.pth"))
+    torch.save(players.generator.state_dict() | {"drawn": torch.tensor(drawn)}, f"{rank}.pth")

@@ -1,4 +1,4 @@
-"""One run in several processes of torchrun, on one machine or more (docs/several-machines.md).
+"""One run in several processes of torchrun, on one machine or more (docs/command-line.md).
 
 Each process takes its share of every batch, and all have the same players. Rank 0 writes the run's folder and decides
 when to stop; the others start from what it sends them and make the same steps until then. z and the order of the images
@@ -24,6 +24,7 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from torch import Tensor
 
+from ganlib._runtime.randomness import seed_step
 from ganlib.runs import checkpoint, provenance
 from ganlib.steps import GAN
 from ganlib.train import fit
@@ -124,6 +125,8 @@ class _Shared(functools.partial):
             self.sent = _from_first(gan, (*checkpoint.capture(gan), PRECISIONS[kind]))
         if not _word_of_first(gan, 1):
             raise KeyboardInterrupt  # ends fit
+        if rank:  # or dropout and augmentations would be those of rank 0
+            seed_step(gan.seed + 65_537 * rank, gan.steps_done, torch.device(gan.device))
         losses = super().__call__(gan, (batch.tensor_split(n)[rank] for batch in batches))
         values = torch.stack([value.detach().float() for value in losses.values()])
         _average([values])
