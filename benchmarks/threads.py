@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 30
+SECONDS = 20
 
 
 def rate(threads: int, seconds: float, by_time: bool) -> str:

@@ -4,10 +4,16 @@ import math
 
 import pytest
 import torch
+from test_train import players
 
 from ganlib._runtime import threads
 from ganlib._runtime.threads import PROBE, SHARE, Threads
-from ganlib.train import History
+from ganlib.data.images import ImageSet
+from ganlib.runs import Run
+from ganlib.runs.folder import history_of
+from ganlib.steps import dcgan_step
+from ganlib.train import History, fit
+from helpers import noise
 
 
 class Machine:
@@ -99,6 +105,19 @@ def test_a_run_limited_by_steps_keeps_its_number_and_tells_once(monkeypatch):
     history, _, had = machine.train(200, seconds=None)
     assert set(had) == {4} and not history.threads
     assert len(told) == 1 and "torch.set_num_threads(1)" in told[0] and "OMP_NUM_THREADS=1" in told[0]
+
+
+def test_the_numbers_of_a_run_are_saved_with_it(tmp_path):
+    numbers = [(3, 4), (9, 1)]
+
+    def chosen(history):  # as Threads does
+        history.threads = history.threads or list(numbers)
+
+    images = ImageSet(noise(40, size=28), None, (), "noise", "noise")
+    for seconds in (1e-9, 2e-9):  # a step each
+        run = Run(tmp_path / "run", resume=True)
+        history = fit(players(), dcgan_step, images, seconds=seconds, batch_size=8, run=run, watchers=[chosen])
+        assert history.threads == numbers == history_of(tmp_path / "run").threads
 
 
 @pytest.mark.parametrize("usual, device", [(1, "cpu"), (4, "meta")])

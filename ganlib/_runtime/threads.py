@@ -54,6 +54,8 @@ class Threads:
         n = min(history.threads[-1][1] if history.threads else self.usual, self.usual)
         most = pay = SHARE * history.limit  # seconds that may be lost by trying in vain
         seconds = statistics.median((yield from self._time(n, most))[1:])
+        if most < 2 * PROBE:  # too short a run to look around
+            seconds = yield from self._until_due(history, math.inf, 0.0)
         while True:
             for next_to in (lambda n: n // 2, lambda n: min(2 * n, self.usual)):
                 while (other := next_to(n)) not in (0, n):
