@@ -53,22 +53,22 @@ def joined(gan: GAN, step: Callable, images, device: torch.device) -> Iterator[C
     (rank, n), cuda, both = place(), device.type == "cuda", (gan.generator, gan.discriminator)
     gan.device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device.type
     if cuda:
-        torch.cuda.set_device(gan.device)
+        torch.cuda.set_device(gan.device)  # nccl's
     gan.sample_z = lambda count: GAN.sample_z(gan, count * n)[rank * count : (rank + 1) * count]
     for optimiser in (gan.g_opt, gan.d_opt):
         optimiser.register_step_pre_hook(lambda o, *_: _average([p.grad for g in o.param_groups for p in g["params"]]))
     gan.g_opt.register_step_post_hook(lambda *_: _average([b for network in both for b in network.buffers()]))
     with _all_there():
         store = _new_part(next(dist.rendezvous("env://"))[0], rank, n)
-        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=n)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=n)
     on_end = signal.signal(signal.SIGTERM, _leave) if rank == 0 else None
     try:
         own = provenance.fingerprint(images.pixels)
-        if _from_first(gan, own) != own:
+        if _from_first(own) != own:
             raise ValueError(f"{images.source}: process {rank} has other images than process 0; give all the same.")
         yield _Shared(step)
         if rank == 0:
-            _word_of_first(gan, 0)
+            _word_of_first(0)
     finally:
         if rank == 0:
             signal.signal(signal.SIGTERM, on_end)
@@ -104,12 +104,12 @@ def follow(gan: GAN, step: Callable, images, device: torch.device, batch_size: i
     # In a thread of its own, fit does not listen to Ctrl-C either.
     try:
         with joined(gan, step, images, device) as shared, ThreadPoolExecutor(1) as pool:
-            if _word_of_first(gan, 1):
-                tensors, facts, precision = _from_first(gan, None)
+            if _word_of_first(1):
+                tensors, facts, precision = _from_first(None)
                 checkpoint.restore(gan, tensors, facts)
                 how = dict(batch_size=batch_size, precision=precision, watchers=())
                 pool.submit(fit, gan, shared, images, steps=2**62, **how).result()
-    except ConnectionError:
+    except (ConnectionError, FloatingPointError):  # the run diverged
         raise SystemExit(1) from None  # rank 0 tells about it
 
 
@@ -119,11 +119,11 @@ class _Shared(functools.partial):
     def __call__(self, gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
         rank, n = place()
         if rank == 0 and not hasattr(self, "sent"):
-            _word_of_first(gan, 1)
+            _word_of_first(1)
             where = gan.device.partition(":")[0]
             kind = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else torch.float32
-            self.sent = _from_first(gan, (*checkpoint.capture(gan), PRECISIONS[kind]))
-        if not _word_of_first(gan, 1):
+            self.sent = _from_first((*checkpoint.capture(gan), PRECISIONS[kind]))
+        if not _word_of_first(1):
             raise KeyboardInterrupt  # ends fit
         if rank:  # or dropout and augmentations would be those of rank 0
             seed_step(gan.seed + 65_537 * rank, gan.steps_done, torch.device(gan.device))
@@ -133,19 +133,19 @@ class _Shared(functools.partial):
         return dict(zip(losses, values, strict=True))
 
 
-def _word_of_first(gan: GAN, word: int) -> int:
+def _word_of_first(word: int) -> int:
     """The number that rank 0 passes, in every process."""
-    told = torch.tensor(word, device=gan.device)
+    told = torch.tensor(word)  # on the CPU: a GPU's work goes on meanwhile
     with _all_there():
         dist.broadcast(told, 0)
     return int(told)
 
 
-def _from_first(gan: GAN, state):
+def _from_first(state):
     """What rank 0 passes, in every process."""
     told = [state]
     with _all_there():
-        dist.broadcast_object_list(told, 0, device=torch.device(gan.device))
+        dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
     return told[0]
 
 
