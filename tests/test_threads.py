@@ -12,7 +12,7 @@ from ganlib.data.images import ImageSet
 from ganlib.runs import Run
 from ganlib.runs.folder import history_of
 from ganlib.steps import dcgan_step
-from ganlib.train import History, fit
+from ganlib.train import Diverged, History, fit
 from helpers import noise
 
 
@@ -118,6 +118,21 @@ def test_the_numbers_of_a_run_are_saved_with_it(tmp_path):
         run = Run(tmp_path / "run", resume=True)
         history = fit(players(), dcgan_step, images, seconds=seconds, batch_size=8, run=run, watchers=[chosen])
         assert history.threads == numbers == history_of(tmp_path / "run").threads
+
+
+def test_fit_sets_the_number_and_gives_the_usual_one_back_even_after_an_error(monkeypatch):
+    machine = Machine(monkeypatch, in_company)
+    had = []
+
+    def step(gan, batches):
+        had.append(machine.n)
+        return {"loss": math.nan if len(had) == 30 else 0.0}
+
+    images = ImageSet(noise(40, size=28), None, (), "noise", "noise")
+    monkeypatch.setattr(threads, "SHARE", 1e6)  # tries what it can, however short the steps
+    with pytest.raises(Diverged):
+        fit(players(), step, images, seconds=600, batch_size=8, watchers=())
+    assert set(had) > {4, 1} and machine.n == 4
 
 
 @pytest.mark.parametrize("usual, device", [(1, "cpu"), (4, "meta")])
