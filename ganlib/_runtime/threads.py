@@ -82,7 +82,7 @@ class Threads:
             yield
 
     def _try(self, other: int, n: int, seconds: float, pay: float) -> Generator[None, float, float | None]:
-        """The seconds of a step with ``other`` threads if they are fewer; else None and ``n``."""
+        """The seconds of a step with ``other`` threads if that is faster; else None, and ``n``."""
         gain = self._rate(other) / self._rate(n)
         if gain > 1.1 or self.spent + (SAMPLES + 1) * seconds * (1 / gain - 1) <= pay:
             times = yield from self._time(other, 2 * seconds)
