@@ -26,7 +26,8 @@ lint: $(STAMP)  ## ruff, on the code and the notebooks
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
-# One process a core with one thread each: the networks of tests are too small for more.
+# One process a core with one thread each: the networks of tests are too small for more, and whatever else is running
+# would make two threads wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 unit: $(STAMP)  ## the unit tests that are quick; ARGS="tests/test_losses.py" for some of them
@@ -40,8 +41,7 @@ nbval: $(STAMP)  ## run every notebook with tiny budgets and compare its checked
 ifeq ($(strip $(NOTEBOOKS)),)
 	@echo "There is no notebook in notebooks/ to run."
 else
-	GANLIB_PROFILE=ci GANLIB_DOWNLOAD=0 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-	    --nbval-cell-timeout=300 $(NOTEBOOKS)
+	GANLIB_PROFILE=ci GANLIB_DOWNLOAD=0 $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS)
 endif
 
 # The panel and the playground, on the kernel here, on the one before, and on Colab's kernel and widgets: folders of

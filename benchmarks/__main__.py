@@ -8,14 +8,14 @@ from datetime import date
 
 import torch
 
-from benchmarks import choices, minute, quality, speed
+from benchmarks import choices, minute, quality, speed, threads
 from ganlib._runtime import device as runtime
 
 
 def main() -> None:
     """Run the benchmarks, or those that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("speed", "choices", "minute", "quality", "quality-cifar10")
+    parts = ("speed", "choices", "minute", "threads", "quality", "quality-cifar10")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some of the parts instead of all")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of each measurement of time (default 5)")
     parser.add_argument("--seeds", type=int, default=5, help="quality runs a recipe (default 5)")
@@ -26,6 +26,7 @@ def main() -> None:
         "speed": functools.partial(speed.measure, asked.rounds),
         "choices": functools.partial(choices.measure, asked.rounds),
         "minute": functools.partial(minute.measure, asked.rounds),
+        "threads": functools.partial(threads.measure, asked.rounds),
         "quality": functools.partial(quality.measure, asked.seeds, **seconds),
         "quality-cifar10": functools.partial(quality.measure_cifar10, asked.seeds, **seconds),
     }

@@ -21,13 +21,13 @@ from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.scaling import LossScaling
 from ganlib._runtime.stage import check_fit, check_record, memory_layout, set_the_stage, start_up
+from ganlib._runtime.threads import Threads
 from ganlib.data.images import Batches, ImageSet, to_uint8
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, STEPS, form, update_ema
 
 READ_EVERY = 25  # steps, on a GPU
 MOST_SNAPSHOTS = 200  # taken under a time limit, however fast the machine
-
 log = logging.getLogger("ganlib")
 
 Step = Callable[[GAN, Iterator[Tensor]], dict[str, Tensor]]
@@ -88,9 +88,8 @@ def fit(
     batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device, dtype))
     history = History(batch_size, batches.per_epoch, device.type, str(dtype).removeprefix("torch."), gan.steps_done)
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
-    scaled = dtype == torch.float16
-    fast = runtime.autocast(device, dtype), LossScaling(gan, device) if scaled else faster_kernels(device, size)
-    look = _Look(gan, history, snapshot_every, score, score_every)
+    faster = LossScaling(gan, device) if dtype == torch.float16 else faster_kernels(device, size)
+    look, fast = _Look(gan, history, snapshot_every, score, score_every), (runtime.autocast(device, dtype), faster)
     history.again = partial(_train, gan, step, images, batches, history, asked, look, fast, run, watchers)
     return history.again(begin=True)
 
@@ -105,18 +104,18 @@ def _train(gan, step, images, batches, history, asked, look, fast, run, watchers
             start_up(gan, batches, fast[0])
         if batches.device.type == "cuda":
             step = Captured(step, gan, history, batches.device, STEPS.values(), form)
-        _loop(gan, step, batches, history, look, fast, run, _usual_watchers(gan) if watchers is None else watchers)
+        _loop(gan, step, batches, history, look, fast, run, _all_watchers(gan, batches.device, watchers))
     if history.stopping:
         stop_queue()
     return history
 
 
-def _usual_watchers(gan: GAN) -> Sequence[Callable[[History], None]]:
-    if not someone_there():
-        return [Bar()]
-    from ganlib.viz.panel import panel  # late: only a notebook with a reader needs pictures
+def _all_watchers(gan: GAN, device: torch.device, given) -> Sequence[Callable[[History], None]]:
+    if given is None and someone_there():
+        from ganlib.viz.panel import panel  # late: only a notebook with a reader needs pictures
 
-    return [panel(gan, controls=False)]
+        given = [panel(gan, controls=False)]
+    return [Threads(device), *([Bar()] if given is None else given)]
 
 
 def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
@@ -262,6 +261,7 @@ class History:
         total: steps that this run will have; None if only its time is limited.
         limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
         changes: (steps done, name, value): what was changed by hand during the run (see ``ganlib.steps.change``).
+        threads: (steps done, number): how many threads were found fastest on a CPU, if time is limited.
         running: False once ``fit`` has ended.
         stopping: whether the run was asked to end after the present step.
         intact: whether the players are between two steps, so that training can continue exactly.
@@ -283,6 +283,7 @@ class History:
     limit: float | None = None
     seconds_before: float = 0.0
     changes: list[tuple[int, str, object]] = field(default_factory=list)
+    threads: list[tuple[int, int]] = field(default_factory=list)
     running: bool = False
     stopping: bool = False
     intact: bool = True
@@ -336,10 +337,12 @@ class History:
             self.stopped = f"time limit of {self.limit:.3g} s after {done - self.first_step:,} steps"
 
     def __repr__(self) -> str:
-        rate = self.steps / self.seconds if self.seconds else 0.0
-        last = " · ".join(f"{name} {values[-1]:.3f}" for name, values in self.losses.items())
-        ran = f"{self.steps:,} steps in {self.seconds:.0f} s ({rate:.1f} a second, {self.device}, {self.precision})"
-        return f"{ran} · {last}"
+        rate, last = (
+            self.steps / max(self.seconds, 1e-9),
+            [f"{n} {values[-1]:.3f}" for n, values in self.losses.items()],
+        )
+        where = f"{self.device}, {self.precision}" + "".join(f", threads {n}" for _, n in self.threads[-1:])
+        return f"{self.steps:,} steps in {self.seconds:.0f} s ({rate:.1f} a second, {where}) · {' · '.join(last)}"
 
 
 class Diverged(FloatingPointError):

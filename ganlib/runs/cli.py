@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped.code
     except KeyboardInterrupt:
         return _complain("Interrupted.", INTERRUPTED)
-    except FloatingPointError as error:  # a run that diverged
+    except (FloatingPointError, ConnectionError) as error:  # a run that diverged, or lost a process
         return _complain(error, FAILED)
     except (ValueError, OSError, ImportError) as error:
         return _complain(error, WRONG)

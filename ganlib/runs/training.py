@@ -1,40 +1,22 @@
-"""``ganlib.main`` and ``ganlib train``: a run from its settings to its pictures.
-
-Under torchrun each process takes its share of every batch, and all have the same players. Rank 0 writes the run's
-folder and decides when to stop; the others make the same steps until then. z and the order of the images are drawn
-for the whole batch in every process, so resuming needs only the state of rank 0.
-
-    torchrun --nproc-per-node 2 -m ganlib -- train --n 5000 ...     (without the "--", torchrun takes --n for its own)
-"""
+"""``ganlib.main`` and ``ganlib train``: a run from its settings to its pictures."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import logging
-import os
 import re
 import shlex
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-
-# Its functions take the group that exists at the first import as their default, and torch's compiler imports it with
-# the first optimiser. Imported after the group, it keeps its threads alive, and Python may exit with SIGABRT.
-import torch.distributed.nn.functional
-from torch import Tensor
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime.notebook import someone_there
 from ganlib._runtime.progress import Lines
 from ganlib._runtime.randomness import rng
-from ganlib.runs import build, checkpoint
+from ganlib.runs import build, checkpoint, workers
 from ganlib.runs.config import Config, change, changed, suggest
 from ganlib.runs.folder import Run, config_of
 from ganlib.runs.presets import PRESETS
@@ -54,9 +36,11 @@ def train(*, preset: str | None = None, **given) -> History | None:
     :class:`ganlib.runs.config.Config`; with ``resume_path`` the others are that run's. Returns the history of the
     whole run, or None for a dry run and in torchrun's processes other than the first.
     """
-    rank, processes = place()
+    rank, processes = workers.place()
     if rank:
         log.setLevel(logging.ERROR)
+    if workers.restartable():
+        preset, given = _restarted(preset, given)
     config, resumed = _config(preset, given), given.get("resume_path") is not None
     device = runtime.device(config.device)
     if config.batch_size % processes:
@@ -69,17 +53,14 @@ def train(*, preset: str | None = None, **given) -> History | None:
     images = build.load_images(config)
     log.info(str(images))
     fitted = build.fitted(config, images)
-    gan, step = build.players(fitted, fresh=not resumed), build.step(fitted)
-    how = build.fit_arguments(fitted, images)
+    gan = build.players(fitted, fresh=not (resumed and checkpoint.steps_in(config.resume_path)))
+    step, how = build.step(fitted), build.fit_arguments(fitted, images)
     default_folder = Path("runs") / re.sub(r"[^\w. -]", "-", images.name)
     if config.dry_run:
         settings = changed(fitted) | how | {"device": device, "out": config.out or config.resume_path or default_folder}
         return print(*(f"{name}={value}" for name, value in settings.items()), "Nothing was done: a dry run.", sep="\n")
     if rank:
-        if resumed and checkpoint.steps_in(config.resume_path):
-            checkpoint.restore(gan, *checkpoint.newest(config.resume_path), keep_settings=checkpoint.OPTIMISERS)
-        precision = Run(config.resume_path, resume=True).precision(config.precision) if resumed else config.precision
-        return follow(gan, step, images, device, batch_size=config.batch_size, precision=precision)
+        return workers.follow(gan, step, images, device, config.batch_size)
     how["score"] = build.score_for(images) if how["score_every"] else None
     if how["score_every"] and how["score"] is None:
         log.info("No score: only MNIST's digits and colour pictures, 128 or more, can be judged here.")
@@ -94,7 +75,7 @@ def train(*, preset: str | None = None, **given) -> History | None:
     shown = panel(gan, step, run=run) if alone else Lines(config.print_every)
     watchers = [shown] + [Board(folder / "tensorboard")] * config.tensorboard
     try:
-        with joined(gan, step, device) if processes > 1 else contextlib.nullcontext(step) as step:
+        with _shared(gan, step, images, device, folder) if processes > 1 else contextlib.nullcontext(step) as step:
             history = fit(gan, step, images, **how, run=run, watchers=watchers)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -102,6 +83,30 @@ def train(*, preset: str | None = None, **given) -> History | None:
         raise
     _finish(gan, history, folder)
     return history
+
+
+@contextlib.contextmanager
+def _shared(gan: GAN, step, images, device: torch.device, folder: Path):
+    """``step`` shared by torchrun's processes; says what is left if one of them ends."""
+    try:
+        with workers.joined(gan, step, images, device) as shared:
+            yield shared
+    except ConnectionError as error:
+        steps = checkpoint.steps_in(folder)
+        raise ConnectionError(
+            f"{error}. '{folder}' has {f'the checkpoint of step {steps[-1]:,}' if steps else 'no checkpoint yet'}; "
+            f"resume it with as many processes as you like:  torchrun ... --resume-path {shlex.quote(str(folder))}"
+        ) from error
+
+
+def _restarted(preset: str | None, given: dict) -> tuple[str | None, dict]:
+    """What torchrun starts, for the first time or again: then the run in ``out`` is resumed."""
+    if given.get("out") is None:
+        if given.get("resume_path") is None:
+            raise ValueError("With --max-restarts give the run's folder, out=runs/NAME: a restart resumes what it has.")
+    elif (Path(given["out"]) / "config.json").exists():
+        return None, {**given, "out": None, "resume_path": given["out"]}
+    return preset, given
 
 
 def _config(preset: str | None, given: dict) -> Config:
@@ -167,66 +172,3 @@ class Board:
         self.written = history.steps, len(history.scores), history.snapshots[-1][0] if history.snapshots else -1
         if not history.running:
             self.writer.close()
-
-
-def place() -> tuple[int, int]:
-    """The rank of this process and their number; (0, 1) without torchrun."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-@contextlib.contextmanager
-def joined(gan: GAN, step: Callable, device: torch.device) -> Iterator[Callable]:
-    """``step`` shared by all processes; the optimisers of ``gan`` average from now on."""
-    (rank, n), cuda, both = place(), device.type == "cuda", (gan.generator, gan.discriminator)
-    gan.device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device.type
-    gan.sample_z = lambda count: GAN.sample_z(gan, count * n)[rank * count : (rank + 1) * count]
-    for optimiser in (gan.g_opt, gan.d_opt):
-        optimiser.register_step_pre_hook(lambda o, *_: _average([p.grad for g in o.param_groups for p in g["params"]]))
-    gan.g_opt.register_step_post_hook(lambda *_: _average([b for network in both for b in network.buffers()]))
-    dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        dist.barrier()  # the others have read what rank 0 is about to add to
-        yield _Shared(step)
-        if rank == 0:
-            _word_of_first(gan, 0)
-    finally:
-        dist.destroy_process_group()
-
-
-def follow(gan: GAN, step: Callable, images, device: torch.device, **how) -> None:
-    """The loop of the processes other than rank 0: ``fit`` until rank 0 stops."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; rank 0 decides
-    # In a thread of its own, fit does not listen to Ctrl-C either.
-    with joined(gan, step, device) as shared, ThreadPoolExecutor(1) as pool:
-        pool.submit(fit, gan, shared, images, steps=2**62, watchers=(), **how).result()
-
-
-class _Shared(functools.partial):
-    """A step on this process's share of every batch; as a partial it keeps its name."""
-
-    def __call__(self, gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
-        if not _word_of_first(gan, 1):
-            raise KeyboardInterrupt  # ends fit
-        rank, n = place()
-        losses = super().__call__(gan, (batch.tensor_split(n)[rank] for batch in batches))
-        values = torch.stack([value.detach().float() for value in losses.values()])
-        _average([values])
-        return dict(zip(losses, values, strict=True))
-
-
-def _word_of_first(gan: GAN, word: int) -> int:
-    """The number that rank 0 passes, in every process."""
-    told = torch.tensor(word, device=next(gan.generator.parameters()).device)
-    dist.broadcast(told, 0)
-    return int(told)
-
-
-@torch.no_grad()
-def _average(tensors: list[Tensor | None]) -> None:
-    """Average float tensors over the processes in place, in one message."""
-    if tensors := [tensor for tensor in tensors if tensor is not None and tensor.is_floating_point()]:
-        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
-        dist.all_reduce(flat)
-        parts = (flat / place()[1]).split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view(tensor.shape))
