@@ -83,8 +83,8 @@ def fit(
     check_fit(gan, steps, seconds, batch_size)
     device = runtime.device(gan.device)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
-    wanted = run.precision(precision) if run else precision
-    dtype = runtime.choose_precision(device, size, wanted, (gan.g_opt, gan.d_opt))
+    precision = run.precision(precision) if run else precision
+    dtype = runtime.choose_precision(device, size, precision, (gan.g_opt, gan.d_opt))
     batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device, dtype))
     history = History(batch_size, batches.per_epoch, device.type, str(dtype).removeprefix("torch."), gan.steps_done)
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)
@@ -120,16 +120,15 @@ def _all_watchers(gan: GAN, device: torch.device, given) -> Sequence[Callable[[H
 
 def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
     """Make steps until a limit is reached or training is interrupted."""
-    device = batches.device
-    losses = _Losses(history, 1 if device.type == "cpu" else READ_EVERY, gan.ema_generator)
+    losses = _Losses(history, 1 if batches.device.type == "cpu" else READ_EVERY, gan.ema_generator)
     earlier = batches.epoch * batches.per_epoch + batches.index - history.batches
-    with runtime.kept_memory(), global_generators_kept(device):
+    with runtime.kept_memory(), global_generators_kept(batches.device):
         try:
             if gan.steps_done == 0:
                 look()
             while not history.over(gan.steps_done) and not history.stopping:
                 begun = time.perf_counter()
-                seed_step(gan.seed, gan.steps_done, device)
+                seed_step(gan.seed, gan.steps_done, batches.device)
                 history.intact = False
                 with fast[0], fast[1]:
                     losses.add(step(gan, batches))
@@ -337,10 +336,8 @@ class History:
             self.stopped = f"time limit of {self.limit:.3g} s after {done - self.first_step:,} steps"
 
     def __repr__(self) -> str:
-        rate, last = (
-            self.steps / max(self.seconds, 1e-9),
-            [f"{n} {values[-1]:.3f}" for n, values in self.losses.items()],
-        )
+        rate = self.steps / self.seconds if self.seconds else 0.0
+        last = (f"{name} {values[-1]:.3f}" for name, values in self.losses.items())
         where = f"{self.device}, {self.precision}" + "".join(f", threads {n}" for _, n in self.threads[-1:])
         return f"{self.steps:,} steps in {self.seconds:.0f} s ({rate:.1f} a second, {where}) · {' · '.join(last)}"
 
