@@ -42,9 +42,6 @@ def stage() -> None:
         text = path.read_text(encoding="utf-8")
         (extra / "notebooks" / path.name).write_text(text, encoding="utf-8")
         (pages / path.name).write_text(as_page(text, path.name), encoding="utf-8")
-    (static / "strip.webp").write_bytes((ROOT / "examples" / "gallery" / "strip.webp").read_bytes())
-    for teaser in (ROOT / "ganlib" / "viz" / "teasers").glob("*.webp"):
-        (static / teaser.name).write_bytes(teaser.read_bytes())
     mathjax = Path(find_spec("sphinx-mathjax-offline").submodule_search_locations[0]) / "static" / "mathjax"
     (static / "tex-svg.js").write_bytes((mathjax / "tex-svg.js").read_bytes())
 
