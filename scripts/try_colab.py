@@ -56,6 +56,8 @@ def main(home: str, *names: str) -> int:
     (startup := home / "ipython/profile_default/startup").mkdir(parents=True, exist_ok=True)
     (startup / "colab.py").write_text(STARTUP)
     failed = 0
+    os.environ["MPLCONFIGDIR"] = str(home / "matplotlib")  # filled, as it is there
+    subprocess.run([python, "-c", "import matplotlib.pyplot"], check=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if not names or path.stem in names:
             found = faults(path, python, home)
@@ -91,7 +93,9 @@ def faults(path: Path, python: Path, home: Path) -> list[str]:
     last = {"cell_type": "code", "id": "last", "source": LAST_CELL, "outputs": []}
     notebook["cells"].append(last | {"metadata": {}, "execution_count": None})
     (folder / path.name).write_text(json.dumps(notebook))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GANLIB", "PYTHONPATH", "MPL"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GANLIB", "PYTHONPATH", "MPLBACKEND"))
+    }
     own = {"GANLIB_PROFILE": "ci", "GANLIB_DOWNLOAD": "0", "IPYTHONDIR": str(home / "ipython"), "HOME": str(folder)}
     own["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(
