@@ -84,6 +84,18 @@ def weighted(gan, batches, times=1):
     return plain(gan, batches) | {"penalty": penalty}
 
 
+def forgetful(gan, batches):
+    real = next(batches)
+    d_loss = losses.minimax_d_loss(gan.discriminator(real), gan.discriminator(gan.generator(gan.sample_z(8)).detach()))
+    d_loss.backward()  # what was there is not zeroed
+    gan.d_opt.step()
+    g_loss = losses.non_saturating_g_loss(gan.discriminator(gan.generator(gan.sample_z(8))))
+    g_loss.backward()
+    gan.g_opt.step()
+    gan.g_opt.zero_grad()
+    return {"d_loss": d_loss, "g_loss": g_loss}
+
+
 class Own(nn.Module):
     """A discriminator of a learner's."""
 
@@ -107,6 +119,7 @@ GRAPHS = {
     "a learner's": (plain, {}),
     "a learner's, with noise and a number": (noisy, {}),
     "a learner's, with penalties": (functools.partial(weighted, times=2), {}),
+    "a learner's that forgets": (forgetful, {}),
     "a learner's network": (plain, {"make": own_players}),
     "notebook 01": (defined("01_dcgan_mnist.ipynb")["step"], {}),
     "momentum": (steps.dcgan_step, {"optimiser": functools.partial(torch.optim.SGD, momentum=0.9)}),

@@ -1,9 +1,8 @@
 """A training step as one CUDA graph, with the same numbers.
 
-A step of small networks is hundreds of short kernels, which Python starts more slowly than a GPU ends them. Captured,
-they start with one call, and Python no longer runs. What a step draws enters by ``randomness.fresh``: there a capture
-gets buffers, which each replay fills by the same calls in the same order; so a run may go on with graphs or without. A
-step is not captured if its Python is more than arithmetic on tensors, or it waits for the GPU, or its graph differs.
+Python starts a step's hundreds of short kernels more slowly than a GPU ends them; captured, they start with one call.
+What a step draws enters by ``randomness.fresh``: a capture gets buffers there, which each replay fills by the same
+calls in the same order. Python does not run in a replay: what is more than arithmetic on tensors is not captured.
 """
 
 import contextlib
@@ -65,7 +64,8 @@ class Captured:
             torch.cuda.set_sync_debug_mode("warn")
             record = self._through(lambda draw, where: tape.append((draw, onto(draw(), where))) or tape[-1][1], batches)
         torch.cuda.synchronize()
-        begun, after, buffers = time.perf_counter(), [value.clone() for value in self._changing()], iter(tape)
+        begun, buffers, changed = time.perf_counter(), iter(tape), self._changing()
+        after = [value.clone() for value in changed]
         try:
             if any("synchroniz" in str(each.message) for each in told):
                 raise ValueError("it waits for the GPU")
@@ -73,7 +73,7 @@ class Captured:
                 group["capturable"] = True
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 losses = self._through(lambda draw, where: next(buffers)[1], batches)
-            torch._foreach_copy_(self._changing(), before)
+            torch._foreach_copy_(changed, before)
             torch.cuda.set_rng_state(numbers, self.where)
             graph.replay()
             if not _far(self._changing(), after) <= 0.1 * _far(before, after):
@@ -83,12 +83,11 @@ class Captured:
             self.history.eager = str(error).partition("\n")[0]
         for group in able:
             group["capturable"] = False
-        torch._foreach_copy_(self._changing(), after)
+        torch._foreach_copy_(changed, after)
         self.history.seconds -= time.perf_counter() - begun  # an equal time is for training
         return record
 
     def _through(self, way, batches) -> dict[str, Tensor]:
-        """The step's record, with ``way`` in place of ``fresh``."""
         record = copy_context().run(lambda: (door.set(way), self.step(self.gan, batches))[1])
         return {name: v.detach() if isinstance(v, Tensor) else torch.tensor(v) for name, v in record.items()}
 
@@ -97,6 +96,7 @@ class Captured:
         for state in states:  # RMSprop counts on the CPU
             state.update({name: value.to(self.where) for name, value in state.items() if name == "step"})
         networks = [*self.gan.generator.state_dict().values(), *self.gan.discriminator.state_dict().values()]
+        networks += [w.grad for group in self.groups for w in group["params"] if w.grad is not None]
         return networks + [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
@@ -113,7 +113,7 @@ def reason_against(step, gan, known) -> str | None:
             return f"its optimiser is a {type(each).__name__}"
     parts = [] if (step.func if type(step) is partial else step) in known else [(step, ())]
     for layer in [*gan.generator.modules(), *gan.discriminator.modules()]:
-        parts += [(hook, ()) for hooks in (layer._forward_hooks, layer._forward_pre_hooks) for hook in hooks.values()]
+        parts += [(hook, ()) for hook in [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]]
         parts += [(type(layer).forward, {*vars(layer), *layer._modules, *layer._parameters, *layer._buffers})]
     return next((found for part, own in parts if (found := _more(part, "it", own, []))), None)
 
