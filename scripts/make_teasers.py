@@ -3,12 +3,14 @@
     python scripts/make_teasers.py
 
 It writes ganlib/viz/teasers/NOTEBOOK.webp, which ship in the package (in Colab a notebook lies in an empty folder),
-and examples/gallery/strip.webp.
+and examples/gallery/strip.webp. That of notebook 06 is drawn by the notebook's own code.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import math
 from pathlib import Path
 
 from PIL import Image, ImageSequence
@@ -64,6 +66,29 @@ def teaser(film: Path, rows: int | None, count: int, power: int) -> bytes:
     return encoded(frames, LARGEST)
 
 
+def circle() -> list[Image.Image]:
+    """Fakes on notebook 06's circle go wrong in four ways, drawn by its own cells."""
+    import torch  # late: the other films need none of these
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+
+    from ganlib import rng, viz
+
+    its = {"math": math, "torch": torch, "plt": pyplot, "Figure": Figure, "rng": rng, "viz": viz}
+    for cell in json.loads((ROOT / "notebooks" / "06_scores.ipynb").read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if text.startswith(("def radius(", "u = torch.arange(", "def circle(")):  # without what they print and show
+            exec(text.partition("\n\n\nfor ")[0].partition("\nviz.explore")[0], its)
+    frames = []
+    for name, end in (("known", 0.2), ("size", 0.5), ("scatter", 0.9), ("astray", 20)):
+        start = 1.0 if name in ("known", "size") else 0.0
+        for t in (0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1):
+            value, page = start + t * (end - start), io.BytesIO()
+            its["circle"](**{name: round(value) if name == "astray" else value}).savefig(page, dpi=80)
+            frames.append(Image.open(page).convert("RGB"))
+    return frames
+
+
 def frames_of(film: Path) -> list[Image.Image]:
     """All frames of a film."""
     with Image.open(film) as image:
@@ -88,4 +113,5 @@ if __name__ == "__main__":
     for notebook, (folder, *choices) in FILMS.items():
         made = teaser(ROOT / "examples" / "gallery" / folder / "training.gif", *choices)
         (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").write_bytes(made)
+    (ROOT / "ganlib" / "viz" / "teasers" / "06_scores.webp").write_bytes(encoded(circle(), LARGEST))
     (ROOT / "examples" / "gallery" / "strip.webp").write_bytes(strip())

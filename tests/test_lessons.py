@@ -12,7 +12,7 @@ from ganlib import GAN, ImageSet, latent, losses, models, steps
 from ganlib._runtime import notebook
 from ganlib.data import toys
 from ganlib.latent import inversion
-from ganlib.metrics import density_coverage, frechet_distance, kernel_distance
+from ganlib.metrics import density_coverage, distances, frechet_distance, kernel_distance, precision_recall
 from ganlib.runs import record
 from helpers import NOTEBOOKS, defined, exercises, noise, read_notebook, source, try_answer
 
@@ -241,6 +241,33 @@ def test_the_runs_that_it_compares_are_on_record():
         record("cifar10")
 
 
+# --- 06 -------------------------------------------------------------------------------------------
+
+
+def test_its_scores_are_the_librarys():
+    real, fake = torch.randn(2, 300, 6, generator=seeded(0), dtype=torch.float64)
+    fake, its = fake * 1.3 + 0.2, lesson("06")
+    assert its["my_frechet"](real, fake).item() == pytest.approx(frechet_distance(real, fake), rel=1e-6)
+    assert its["my_kid"](real, fake) == pytest.approx(kernel_distance(real, fake)[0], rel=1e-6)
+    logits = 3 * torch.randn(300, 10, generator=seeded(1))
+    assert its["my_inception_score"](logits) == pytest.approx(distances.inception_score(logits), rel=1e-5)
+    found = its["four"](real[:80], fake[:50])
+    assert (found["precision"], found["recall"]) == pytest.approx(precision_recall(real[:80], fake[:50]))
+    assert (found["density"], found["coverage"]) == pytest.approx(density_coverage(real[:80], fake[:50], k=3))
+
+
+def test_its_circle_answers_at_once_with_the_numbers_of_the_fakes_that_are_drawn():
+    its = lesson("06")
+    exec(cell_with("06", "circle_reals ="), its)
+    told = {tuple(how.items()): its["circle"](**how).get_label() for how in ({}, {"astray": 20}, {"known": 0.25})}
+    found = {how: its["four"](its["circle_reals"], its["fakes_on_circle"](**dict(how))) for how in told}
+    for how, values in found.items():
+        assert all(f"{metric} {value:.2f}" in told[how] for metric, value in values.items())
+    at_outlier = found[("astray", 20),]
+    assert at_outlier["precision"] == 1 and at_outlier["density"] == pytest.approx(1 / 3)  # one ball of three
+    assert len({tuple(values.values()) for values in found.values()}) == 3
+
+
 # --- exercises ------------------------------------------------------------------------------------
 
 WRONG = {
@@ -369,6 +396,71 @@ WRONG_00 = {  # of notebook 00; several a piece
         "my_art = 25\n",
     ],
 }
+WRONG_06 = {  # of notebook 06; several a piece
+    "1": [
+        "my_coverage = lambda real, fake, k: 1.0\n",
+        ("k + 1", "k"),  # the nearest is the point itself
+        (".any(0)", ".any(1)"),  # precision
+        ("(real, fake, k)", "(fake, real, k)"),  # roles swapped
+        (".any(0).float().mean()", ".float().sum(1).mean() / k"),  # density
+        ("kthvalue(k + 1)", "kthvalue(4)"),
+        # recall
+        "def my_coverage(real, fake, k):\n    radius = torch.cdist(fake, fake).kthvalue(k + 1).values\n"
+        "    return (torch.cdist(real, fake) <= radius).any(1).float().mean()\n",
+        ("torch.cdist(real, real).kthvalue(k + 1).values", "torch.cdist(real, real).mean()"),  # one radius for all
+    ],
+    "2": [
+        "my_fd_infinity = lambda counts, fds: fds[-1]\n",
+        "my_fd_infinity = lambda counts, fds: min(fds)\n",
+        "my_fd_infinity = lambda counts, fds: sum(fds) / len(fds)\n",
+        ("1 / torch.tensor(counts)", "torch.tensor(counts)"),  # a line in n
+        ("1 / torch.tensor(counts).double()", "torch.tensor(counts).double() ** -0.5"),
+        ("(y.mean() - slope * x.mean()).item()", "slope.item()"),
+        # through the last two alone
+        "def my_fd_infinity(counts, fds):\n    (n, m), (a, b) = counts[-2:], fds[-2:]\n"
+        "    return (m * b - n * a) / (m - n)\n",
+        "my_fd_infinity = lambda counts, fds: 7.0\n",
+        ("return (", "return max(0, 0 * slope.item()) + (y.min() - "),  # of the lowest, not of the mean
+    ],
+    "3": [
+        "my_floor = lambda real, n, draws, distance: 0.0\n",
+        ("real[order[n:]]", "real"),  # the others, and the same once more
+        ("real[order[n:]], real[order[:n]]", "real[order[:n]], real[order[n:]]"),  # roles swapped
+        ("real[order[n:]]", "real[order[n : 2 * n]]"),  # not all of the others
+        ("sum(found) / draws", "sum(found)"),
+        ("sum(found) / draws", "min(found)"),
+        ("torch.randperm(len(real))", "torch.arange(len(real))"),  # the same draw again and again
+        ("torch.randperm(len(real))", "torch.randint(len(real), (len(real),))"),  # some twice
+        ("range(draws)", "range(draws - 1)"),
+        ("range(draws)", "range(10)"),
+    ],
+    "4": [
+        "my_fakes = circle_reals[:20]\n",  # recall nearly 1, and precision 1
+        "my_fakes = fakes_on_circle(astray=20)\n",
+        "my_fakes = fakes_on_circle(size=3.0)\n",  # one touches the outlier's ball
+        "my_fakes = fakes_on_circle(scatter=1.5)\n",
+        "my_fakes = torch.full((20, 2), 50.0)\n",  # precision 0, and recall 0
+        "my_fakes = 100 * circle_reals[:20]\n",
+        ("[:20]", "[:19]"),
+        ("[:20]", "[:4].repeat(5, 1)"),  # not different
+        ("~plausible", "plausible"),
+        ("3 * torch.randn", "torch.nan * torch.randn"),
+        "my_fakes = 4.5\n",
+    ],
+    "5": [
+        (".flip(3)", ""),  # not mirrored
+        (".flip(3)", ".flip(2)"),  # upside down
+        (".flip(3)", ".flip(2, 3)"),
+        ("torch.randperm(len(real))[:n]", "torch.zeros(n, dtype=torch.long)"),  # one picture n times
+        ("torch.randperm(len(real))[:n]", "torch.arange(n) // 2"),  # each twice
+        ("torch.randperm(len(real))[:n]", "torch.randperm(len(real))"),  # all of them
+        (".flip(3)", ".flip(3).float()"),
+        (".flip(3)", ".flip(3) + 2"),  # noise
+        ("return ", "real[:1] = 0\n    return "),  # spoils the set
+        "my_cheat = lambda real, n: torch.randint(0, 256, (n, *real.shape[1:])).to(torch.uint8)\n",
+    ],
+}
+MANY = {"00": WRONG_00, "01": WRONG_01, "06": WRONG_06}
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 
@@ -382,7 +474,9 @@ def test_the_folded_solution_passes_the_check_and_a_wrong_answer_or_none_does_no
         its |= {"images": ImageSet(noise(400, 3, 32), None, (), "noise", "noise")}
         its |= {"paper_g": models.dcgan_generator(64, 3, width=128, z_dim=100)}
         exec(cell_with("02", "on_circle =").partition("fig, ax")[0], its)
-    wrong = {"00": WRONG_00, "01": WRONG_01}[number][which] if number < "02" else [WRONG[number, which]]
+    if number == "06":
+        exec(cell_with("06", "circle_reals ="), its)
+    wrong = MANY[number][which] if number in MANY else [WRONG[number, which]]
     wrong = [solution.replace(*answer) if isinstance(answer, tuple) else answer for answer in wrong]
     for answer, verdict in ((None, "not yet"), *((answer, "not yet") for answer in wrong), (solution, "correct")):
         assert answer != solution or verdict == "correct"

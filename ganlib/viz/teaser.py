@@ -1,6 +1,6 @@
 """The moving picture at the top of each notebook, from a film that ships in the package.
 
-Made of the films in examples/gallery/ by scripts/make_teasers.py.
+Made by scripts/make_teasers.py, of the films in examples/gallery/ or by drawing.
 """
 
 import io
@@ -23,6 +23,8 @@ ALTS = {
     "huddle in one place; those of the right one, with RpGAN, R1 and R2, reach all 25 heaps.",
     "04": "Each square is one fixed random vector: in 75 minutes of training the generator turns it from noise into a "
     "face. Nobody has these faces; it learned from CelebA, which is for non-commercial research only.",
+    "06": "Twenty generated points (black crosses) on a ring of real ones (gold discs) go wrong in four ways: they "
+    "keep to one side, shrink, scatter, sit at an outlier. Bars show precision, recall, density and coverage answer.",
 }
 
 
