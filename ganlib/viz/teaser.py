@@ -1,6 +1,6 @@
 """The moving picture at the top of each notebook, from a film that ships in the package.
 
-Made of the films in examples/gallery/ by scripts/make_teasers.py.
+Made by scripts/make_teasers.py, most of them of the films in examples/gallery/.
 """
 
 import io
@@ -23,6 +23,8 @@ ALTS = {
     "huddle in one place; those of the right one, with RpGAN, R1 and R2, reach all 25 heaps.",
     "04": "Each square is one fixed random vector: in 75 minutes of training the generator turns it from noise into a "
     "face. Nobody has these faces; it learned from CelebA, which is for non-commercial research only.",
+    "05": "Four faces flow into others and back, as their latent vectors go round a circle. Nobody has these faces; "
+    "the generator learned from CelebA, which is for non-commercial research only.",
 }
 
 
