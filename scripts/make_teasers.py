@@ -1,4 +1,4 @@
-"""Make the moving pictures at the top of each notebook and of README from the films in examples/gallery/.
+"""Make the moving pictures at the top of each notebook and of README, from the films in examples/gallery/ or a walk.
 
     python scripts/make_teasers.py
 
@@ -13,7 +13,11 @@ import json
 import math
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageSequence
+
+from ganlib import rng, sample, viz
+from ganlib.runs import pretrained
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 250_000  # bytes; stored in the notebook, too, where each takes 4/3
@@ -89,16 +93,24 @@ def circle() -> list[Image.Image]:
     return frames
 
 
+def walk(count: int = 24) -> list[Image.Image]:
+    """Four faces that each turn into another and on, round a great circle and back."""
+    a, b = torch.randn(2, 4, 100, generator=rng(33))
+    turn = 2 * math.pi * torch.arange(count) / count
+    generator = pretrained("celeba")
+    return [Image.fromarray(viz.grid(sample(generator, a * t.cos() + b * t.sin()), cols=4)) for t in turn]
+
+
 def frames_of(film: Path) -> list[Image.Image]:
     """All frames of a film."""
     with Image.open(film) as image:
         return [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
 
 
-def encoded(frames: list[Image.Image], largest: int) -> bytes:
+def encoded(frames: list[Image.Image], largest: int, hold: float = HOLD) -> bytes:
     """An animated WebP of at most ``largest`` bytes, in the best quality that fits."""
     durations = [round(1000 * SECONDS / len(frames))] * len(frames)
-    durations[-1] += round(1000 * HOLD)
+    durations[-1] += round(1000 * hold)
     for quality in range(80, 0, -5):
         buffer = io.BytesIO()
         settings = {"quality": quality, "method": 6, "duration": durations, "loop": 0, "save_all": True}
@@ -114,4 +126,6 @@ if __name__ == "__main__":
         made = teaser(ROOT / "examples" / "gallery" / folder / "training.gif", *choices)
         (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").write_bytes(made)
     (ROOT / "ganlib" / "viz" / "teasers" / "06_scores.webp").write_bytes(encoded(circle(), LARGEST))
+    walked = encoded(walk(), LARGEST, hold=0)
+    (ROOT / "ganlib" / "viz" / "teasers" / "05_latent_space.webp").write_bytes(walked)
     (ROOT / "examples" / "gallery" / "strip.webp").write_bytes(strip())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import pytest
 import torch
@@ -130,8 +131,8 @@ def test_the_prior_draws_z_towards_the_middle(generated):
 
 
 def test_it_prints_as_one_line_goes_to_json_and_shows_a_bar(generated, monkeypatch):
-    bars, bar = [], inversion.bar
-    monkeypatch.setattr(inversion, "bar", lambda *a, show: bars.append((a[0], show)) or bar(*a, show=show))
+    bars, loop = [], inversion.loop
+    monkeypatch.setattr(inversion, "loop", lambda *a, show: bars.append((len(a[0]), show)) or loop(*a, show=show))
     generator, _, images = generated
     found = latent.invert(generator, images, steps=5)
     quick(generator, images, steps=6)
@@ -141,6 +142,21 @@ def test_it_prints_as_one_line_goes_to_json_and_shows_a_bar(generated, monkeypat
     assert record["error"] == pytest.approx(found.error.tolist()) and record["sigma"] == found.sigma.tolist()
     asked = {"likelihood": "gaussian", "restarts": 4, "steps": 5, "lr": 0.2, "prior": 1.0, "seed": 0}
     assert found.about == asked and record.items() >= asked.items()
+
+
+def test_a_press_of_stop_ends_the_search_with_what_it_has(generated, monkeypatch):
+    generator, _, images = generated
+
+    def pressed(items, *how, loop=inversion.loop, **named):
+        for step in loop(items, *how, **named):
+            if step == 7:
+                signal.raise_signal(signal.SIGINT)
+            yield step
+
+    monkeypatch.setattr(inversion, "loop", pressed)
+    found = quick(generator, images)
+    assert found.about["steps"] == 8 and torch.equal(found.images, made_of(generator, found.z))
+    assert found.error.mean() < quick(generator, images, steps=1).error.mean()
 
 
 @pytest.mark.parametrize(

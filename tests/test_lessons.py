@@ -217,13 +217,48 @@ def test_its_distances_and_its_coverage_are_the_librarys():
     assert inside.any(0).float().mean().item() == pytest.approx(expected)
 
 
-def test_its_great_circle_and_its_objective_are_the_librarys():
+# --- 05 -------------------------------------------------------------------------------------------
+
+
+def test_its_walks_directions_and_truncation_are_the_librarys():
     a, b = torch.randn(2, 20, generator=seeded(0), dtype=torch.float64)
-    t = torch.linspace(0, 1, 5, dtype=torch.float64)
-    torch.testing.assert_close(lesson("04")["slerp"](a, b, t[:, None]), latent.slerp(a, b, t))
+    t, its = torch.linspace(0, 1, 5, dtype=torch.float64), lesson("05", z_dim=100)
+    torch.testing.assert_close(its["slerp"](a, b, t[:, None]), latent.slerp(a, b, t))
+    for tau in (0.5, 1.5):
+        found = its["truncated"](50, tau, 9)
+        assert found.abs().max() <= tau and torch.equal(found, latent.draw_z(50, 100, 9, truncation=tau))
+    z = torch.randn(9, 100, generator=seeded(1))
+    assert torch.equal(its["direction"](z[:4], z[4:]), latent.direction(z[:4], z[4:]))
+    torch.testing.assert_close(its["on_shell"](z).norm(dim=1), torch.full((9,), 10.0))
+
+
+def test_its_flips_are_the_librarys_and_its_nearest_leaves_out_itself():
+    generator = models.dcgan_generator(8, 3, 4, 6, seed=1).eval()
+
+    def dark(pixels):  # two answers about an image
+        level = pixels.float().mean((1, 2, 3))
+        return torch.stack([level > 255, level > middle], 1).long()
+
+    z, d = torch.randn(200, 6, generator=seeded(2)), torch.ones(6)
+    middle = latent.readings(generator, z, lambda pixels: pixels.float().mean((1, 2, 3))).median()
+    its = lesson("05", g=generator)
+    its["read"] = lambda pixels: (dark(pixels), None)
+    for strength in (2.0, -2.0):
+        expected = latent.flips(generator, z, d, lambda pixels: dark(pixels)[:, 1].bool(), strength)
+        assert its["flips"](z, d, 1, strength) == pytest.approx(expected)
+    assert 0 < expected < 1
+    x, y = torch.randn(1100, 3, generator=seeded(3)), torch.randn(700, 3, generator=seeded(4))
+    for found, at in (its["nearest"](x, y), (torch.cdist(x, y).min(1))):
+        torch.testing.assert_close((x - y[at]).norm(dim=1), found, atol=1e-3, rtol=1e-3)
+    among, at = its["nearest"](x, x, skip_itself=True)
+    assert among.min() > 0 and not (at == torch.arange(1100)).any()
+    torch.testing.assert_close(among, torch.cdist(x, x).fill_diagonal_(torch.inf).amin(1), atol=1e-3, rtol=1e-3)
+
+
+def test_its_objective_is_the_librarys():
     generator = models.dcgan_generator(8, 3, 4, 6, seed=1).eval()
     x, z = torch.rand(3, 3, 8, 8) * 2 - 1, torch.randn(3, 6, requires_grad=True)
-    mine = lesson("04", G=generator)["objective"](x, z)
+    mine = lesson("05", G=generator)["objective"](x, z)
     theirs = inversion._nll(generator(z), x, "gaussian")[0] + z.square().sum(1) / 2
     torch.testing.assert_close(mine + x[0].numel() * math.log(2 * math.pi) / 2, theirs)  # equal but for a constant
     torch.testing.assert_close(*(torch.autograd.grad(f.sum(), z, retain_graph=True)[0] for f in (mine, theirs)))
@@ -460,7 +495,68 @@ WRONG_06 = {  # of notebook 06; several a piece
         "my_cheat = lambda real, n: torch.randint(0, 256, (n, *real.shape[1:])).to(torch.uint8)\n",
     ],
 }
-MANY = {"00": WRONG_00, "01": WRONG_01, "06": WRONG_06}
+WRONG_05 = {  # of notebook 05; several a piece
+    "1": [
+        "my_lengths = (7.07, 10.0)\n",
+        "my_lengths = lambda r, omega: (r / 2**0.5, r)\n",  # at a right angle only
+        "my_lengths = lambda r, omega: (r, r * math.cos(omega / 2))\n",  # swapped
+        "my_lengths = lambda r, omega: (r * math.cos(omega), r)\n",
+        "my_lengths = lambda r, omega: (2 * r * math.cos(omega / 2), r)\n",  # the sum, not its half
+        "my_lengths = lambda r, omega: (r * math.sin(omega / 2), r)\n",  # half of the way
+        "my_lengths = lambda r, omega: (10 * math.cos(omega / 2), 10)\n",  # one r
+        "my_lengths = lambda r, omega: r * math.cos(omega / 2)\n",  # the line's alone
+        "my_lengths = lambda r, omega: (r * (1 - omega / math.pi), r)\n",
+    ],
+    "2": [
+        "my_share = lambda tau: torch.special.ndtr(torch.tensor(-tau)).item()\n",  # one end
+        "my_share = lambda tau: math.erf(tau / 2**0.5)\n",  # those that stay
+        "my_share = lambda tau: math.erfc(tau)\n",
+        "my_share = lambda tau: math.exp(-(tau**2) / 2)\n",
+        "my_share = lambda tau: 0.3173\n",  # right for one limit
+        "my_share = lambda tau: max(0.0, 1 - tau / 3)\n",
+        "my_share = 0.3173\n",
+        "my_share = lambda tau: (torch.randn(1000, generator=rng(0)).abs() > tau).float().mean().item()\n",  # too few
+    ],
+    "3": [
+        "my_sigma = lambda x, made: (x - made).abs().flatten(1).mean(1)\n",  # the mean absolute error
+        "my_sigma = lambda x, made: x.square().flatten(1).mean(1).sqrt()\n",  # ignores what was made
+        "my_sigma = lambda x, made: (x - made).square().flatten(1).mean(1)\n",  # the variance
+        "my_sigma = lambda x, made: (x - made).flatten(1).std(1)\n",  # around the mean error
+        "my_sigma = lambda x, made: (x - made).square().flatten(1).sum(1).sqrt()\n",
+        "my_sigma = lambda x, made: (x - made).square().mean().sqrt().expand(len(x))\n",  # one for all images
+        "my_sigma = lambda x, made: (x - made).square().mean().sqrt()\n",
+        "my_sigma = lambda x, made: (x - made).square().mean(1).sqrt()\n",  # one a pixel
+        "my_sigma = lambda x, made: torch.ones(len(x))\n",
+        "my_sigma = lambda x, made: 1.0\n",
+    ],
+    "4": [
+        "my_rest = lambda d, other: d\n",
+        "my_rest = lambda d, other: d - other\n",
+        "my_rest = lambda d, other: d - (d @ other) * other\n",  # right if the other had length 1
+        "my_rest = lambda d, other: d - (d @ other) / other.norm() * other\n",
+        "my_rest = lambda d, other: (d @ other) / (other @ other) * other\n",  # what was to go
+        "my_rest = lambda d, other: other - (d @ other) / (d @ d) * d\n",  # the wrong one is cleaned
+        "my_rest = lambda d, other: d + (d @ other) / (other @ other) * other\n",
+        "my_rest = lambda d, other: torch.zeros_like(d)\n",  # at a right angle to everything
+        "my_rest = lambda d, other: 2 * (d - (d @ other) / (other @ other) * other)\n",
+        "my_rest = lambda d, other: torch.linalg.qr(torch.stack([other, d], 1))[0][:, 1]\n",  # of length 1
+        "my_rest = lambda d, other: 0.0\n",
+    ],
+    "5": [
+        "my_ratio = lambda real, fake: torch.cdist(real, fake).amin(1) / torch.cdist(real, real).amin(1)\n",  # itself
+        ("among.min(1).values", "torch.cdist(fake, real).min(1).values.mean()"),
+        ("torch.cdist(real, fake).min(1).values /", "torch.cdist(fake, real).min(1).values.mean() /"),  # of the fakes
+        ("torch.cdist(real, real)", "torch.cdist(real, real).square()"),
+        ("torch.cdist(real, fake).min(1).values /", "1 / torch.cdist(real, fake).min(1).values *"),  # upside down
+        ("among.min(1).values", "among.min(1).values.mean()"),
+        ("torch.cdist(real, fake).min(1)", "torch.cdist(real, fake).kthvalue(2, 1)"),
+        ("torch.cdist(real, real)", "torch.cdist(real, real, p=1)"),
+        ("among.min(1).values\n", "among.min(1).values > 1.5\n"),
+        "my_ratio = lambda real, fake: torch.cdist(real, fake).amin(1)\n",  # not divided
+        "my_ratio = lambda real, fake: 1.0\n",
+    ],
+}
+MANY = {"00": WRONG_00, "01": WRONG_01, "05": WRONG_05, "06": WRONG_06}
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 

@@ -47,14 +47,14 @@ def interrupts(stop: Callable[[], None]):
             signal.signal(signal.SIGINT, before)
 
 
-def progress(items: Iterable, what: str = "", unit: str = "step") -> Iterator:
+def progress(items: Iterable, what: str = "", unit: str = "step", show: bool = True) -> Iterator:
     """Go through ``items`` with a progress bar; Ctrl-C or ■ ends it early, without an error.
 
     For a loop of your own. Whatever follows it runs; in a notebook, cells that wait behind the present one do not.
     """
     stopped: list[bool] = []
     total = len(items) if hasattr(items, "__len__") else None
-    with interrupts(lambda: stopped.append(True)), bar(total, what, unit) as shown:
+    with interrupts(lambda: stopped.append(True)), bar(total, what, unit, show=show) as shown:
         for item in items:
             yield item
             shown.update()

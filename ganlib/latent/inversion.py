@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganlib._runtime.device import eval_mode
-from ganlib._runtime.progress import bar
+from ganlib._runtime.progress import progress as loop
 from ganlib._runtime.randomness import rng
 from ganlib.data.images import ImageSet, as_uint8, to_float, to_uint8
 
@@ -66,7 +66,7 @@ def invert(
 
     All images and restarts are one batch, but independent. A Bernoulli likelihood is for pixels that are nearly black
     or white, such as digits. A Gaussian's σ is, at every step, the one that makes the image likeliest. With
-    ``prior=0`` z may leave the region seen in training.
+    ``prior=0`` z may leave the region seen in training. Ctrl-C or ■ ends the search early, with what it has.
     """
     if likelihood not in LIKELIHOODS:
         raise ValueError(f"likelihood is '{likelihood}', but must be one of: {', '.join(LIKELIHOODS)}.")
@@ -83,19 +83,18 @@ def invert(
         nll, found = _nll(made, target, likelihood)
         return made, nll, found, nll + prior * z.square().sum(1) / 2
 
-    with eval_mode(generator), bar(steps, "inverting", "step", show=progress) as shown:
-        for step in range(steps):
+    with eval_mode(generator):
+        for step in loop(range(steps), "inverting", show=progress):
             optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
             with torch.enable_grad():
                 # Of z alone: the generator's weights get no gradient. No image's objective depends on another's z.
                 (z.grad,) = torch.autograd.grad(judged()[-1].sum(), z)
             optimiser.step()
-            shown.update()
         made, nll, found, objective = (each.unflatten(0, (restarts, -1)).cpu() for each in judged())
     rows = objective.argmin(0), torch.arange(objective.shape[1])  # the best restart of each image
     z, made = z.detach().cpu().unflatten(0, (restarts, -1))[rows], made[rows]
     error = 127.5 * (made - target[: len(made)].cpu()).square().mean((1, 2, 3)).sqrt()
-    about = {"likelihood": likelihood, "restarts": restarts, "steps": steps, "lr": lr, "prior": prior, "seed": seed}
+    about = {"likelihood": likelihood, "restarts": restarts, "steps": step + 1, "lr": lr, "prior": prior, "seed": seed}
     sigma = found[rows] if likelihood == "gaussian" else None
     return Inversion(z, to_uint8(made), error, nll[rows], sigma, about)
 

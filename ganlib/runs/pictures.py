@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.progress import progress
 from ganlib.data.loading import load
 from ganlib.latent import walks
 from ganlib.latent.inversion import invert
@@ -153,7 +154,7 @@ def reconstruct(
     runtime.check_writable(out)
     log.info(given.source)
     rows, pictures = [], [given.pixels]
-    for step in sorted(set(checkpoints)) or there:
+    for step in progress(sorted(set(checkpoints)) or there, unit="checkpoint", show=False):
         try:
             generator = checkpoint.load_generator(checkpoint.path_of(run, step))
         except ValueError as error:

@@ -14,7 +14,8 @@ PAGE = """<div style="display:flex;gap:16px;align-items:center;max-width:{wide}p
     const map = root.querySelector("img"), view = root.querySelector("div"), cols = {cols}, rows = {rows};
     map.style.cssText = "cursor:crosshair;touch-action:none;margin:0";
     map.draggable = false;
-    Object.assign(view.style, {{backgroundImage: `url(${{map.src}})`, backgroundSize: `${{100 * cols}}% ${{100 * rows}}%`}});
+    view.style.backgroundImage = `url(${{map.src}})`;
+    view.style.backgroundSize = `${{100 * cols}}% ${{100 * rows}}%`;
     const show = (x, y) => {{  // from 0 to 1
         const [column, row] = [[x, cols], [y, rows]].map(([at, n]) => Math.max(0, Math.min(n - 1, Math.floor(at * n))));
         view.style.backgroundPosition = `${{100 * column / (cols - 1)}}% ${{100 * row / (rows - 1)}}%`;
@@ -31,8 +32,8 @@ PAGE = """<div style="display:flex;gap:16px;align-items:center;max-width:{wide}p
 def draggable(images, cols: int, alt: str | None = None) -> "Map":
     """A sheet of images, ``cols`` a row, and beside it the one under the pointer, enlarged.
 
-    To end a cell with. ``images`` are as in ``grid``, at least 2 × 2. Where scripts may not run, as on GitHub, the sheet
-    is what is seen.
+    To end a cell with. ``images`` are as in ``grid``, at least 2 × 2. Where scripts may not run, as on GitHub, the
+    sheet alone is seen.
     """
     if cols < 2 or len(images) < 2 * cols or len(images) % cols:
         raise ValueError(
