@@ -123,7 +123,7 @@ OF_NOTEBOOKS = [
     ("01_dcgan_mnist", "mnist", (*COMMON, *ADAM, "categories", "epochs"), {"z_dim": "z_dim + categories"}),
     ("02_dcgan_cifar10", "cifar10-short", (*COMMON, *ADAM, "z_dim", "seconds", "r1_gamma", "r1_every"), {}),
     (
-        *("04_dcgan_celeba", "celeba-published", (*COMMON, "z_dim", "image_size", "betas", "seconds")),
+        *("04_dcgan_celeba", "celeba-published", (*COMMON, "z_dim", "image_size", "betas")),
         {"g_width": "width", "d_width": "width", "g_lr": "lr", "d_lr": "lr"},
     ),
     *(

@@ -1,20 +1,27 @@
 """What the notebooks write out is what the library has, and their exercises can be solved as they say."""
 
 import itertools
-import math
 from functools import partial
 
 import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from ganlib import GAN, ImageSet, latent, losses, models, steps
+from ganlib import GAN, ImageSet, latent, losses, models, sample, steps
 from ganlib._runtime import notebook
-from ganlib.data import toys
+from ganlib.data import augmented, toys
 from ganlib.latent import inversion
-from ganlib.metrics import density_coverage, distances, frechet_distance, kernel_distance, precision_recall
+from ganlib.metrics import (
+    density_coverage,
+    distances,
+    frechet_distance,
+    kernel_distance,
+    memorisation,
+    overfitting,
+    precision_recall,
+)
 from ganlib.runs import record
-from helpers import NOTEBOOKS, defined, exercises, noise, read_notebook, source, try_answer
+from helpers import NOTEBOOKS, Colours, defined, exercises, noise, pictures, read_notebook, source, try_answer
 
 PATHS = {path.name[:2]: path for path in NOTEBOOKS}
 
@@ -217,6 +224,45 @@ def test_its_distances_and_its_coverage_are_the_librarys():
     assert inside.any(0).float().mean().item() == pytest.approx(expected)
 
 
+def test_what_it_moves_and_finds_is_what_the_library_does():
+    its, images = lesson("04", seed=0), torch.randn(7, 3, 16, 24, generator=seeded(0))
+    same = its["moved"](images, [0, 3, -2, 0, 16, 0, 1], [0, 0, 0, -5, 0, 24, 1])
+    assert torch.equal(same[0], images[0]) and not same[4:6].any()  # not moved; moved out of the picture
+    assert torch.equal(same[1, :, 3:], images[1, :, :-3]) and torch.equal(same[3, :, :, :-5], images[3, :, :, 5:])
+    mine, theirs = its["Moved"](models.dcgan_discriminator(16, 3, 4)), models.dcgan_discriminator(16, 3, 4)
+    theirs, images = augmented(theirs, ["translation"]), images[..., :16]
+    for training in (True, False):
+        found = []
+        for D in (mine.train(training), theirs.train(training)):
+            torch.manual_seed(1)
+            found.append(D(images))
+        assert torch.equal(*found)
+
+
+def test_its_two_measures_of_learning_by_heart_are_the_librarys():
+    its = lesson("04")
+    few, others = (ImageSet(noise(60, 3, 16, seed=k), None, (), "noise", "noise") for k in (1, 2))
+    its |= {"few": few, "others": others}
+    D, G = models.dcgan_discriminator(16, 3, 4), models.dcgan_generator(16, 3, 4, 8)
+    for _ in range(3):
+        D(few.sample(60))  # its running averages are those of its own faces
+    fakes = sample(G, torch.randn(60, 8, generator=seeded(0)))
+    pairs, r_v = its["by_heart"](D, fakes, n=60)
+    known = overfitting(D, G, few, others, n=60)
+    assert r_v == pytest.approx(known["r_v"], rel=0.02) and 0.3 < pairs < 0.7
+    its |= {"others": few}
+    assert its["by_heart"](D, fakes, n=60) == (pytest.approx(0.5, abs=0.01), 0)
+
+
+def test_its_search_for_copies_is_the_librarys():
+    its, net = lesson("04"), Colours()
+    base, queries = pictures(40), pictures(9, seed=1)
+    its["net"] = net
+    found = memorisation(queries, base, net, 9, held_out=pictures(9, seed=2), resizer="bicubic").to_train
+    for view, known in (("as_pixels", found.pixels), ("as_features", found.features)):
+        assert torch.equal(its["nearest"](its[view], queries, base).indices, known.index)
+
+
 # --- 05 -------------------------------------------------------------------------------------------
 
 
@@ -314,10 +360,6 @@ WRONG = {
     ("03", "2"): "my_bound = lambda layers: sum(layer.norm() for layer in layers)\n",
     ("03", "3"): "my_penalty = lambda slopes: (slopes - 1).square().mean()\n",
     ("03", "4"): "my_n_critic = lambda steps_done: 5\n",
-    ("04", "1"): "my_share = 0.5\n",
-    ("04", "2"): "my_shift = lambda x, n: x.roll(n, 2)\n",
-    ("04", "3"): "my_lengths = (10.0, 10.0)\n",
-    ("04", "4"): "my_sigma = lambda x, found: (x - found).abs().mean()\n",
 }
 WRONG_01 = {  # of notebook 01; several a piece
     "1": [
@@ -556,7 +598,66 @@ WRONG_05 = {  # of notebook 05; several a piece
         "my_ratio = lambda real, fake: 1.0\n",
     ],
 }
-MANY = {"00": WRONG_00, "01": WRONG_01, "05": WRONG_05, "06": WRONG_06}
+WRONG_04 = {  # of notebook 04; several a piece
+    "1": [
+        "my_views = 200 * 9 * 9\n",  # forgets the mirror
+        "my_views = 200 * 8 * 8 * 2\n",  # forgets that 0 is a place
+        "my_views = 200 * 4 * 4 * 2\n",
+        "my_views = 200 * 9 * 2\n",  # one direction
+        "my_views = 200 * (9 + 9) * 2\n",
+        "my_views = 9 * 9 * 2\n",
+        "my_views = [200 * 9 * 9 * 2]\n",
+    ],
+    "2": [
+        f"def my_shift(images, down):\n{lines}"
+        for lines in (
+            "    return images.roll(down, 2)\n",
+            "    return pad(images, (0, 0, down, 0))[:, :, :-down]\n",  # nothing is left at 0
+            "    return pad(images, (0, 0, down, 0))\n",  # grows
+            "    return pad(images, (down, 0, 0, 0))[..., : images.shape[3]]\n",  # to the right
+            "    return pad(images, (0, 0, 0, down))[:, :, down:]\n",  # up
+            "    return pad(images, (0, 0, down, 0), value=-1)[:, :, : images.shape[2]]\n",  # black
+            "    return pad(images, (0, 0, down, 0), mode='replicate')[:, :, : images.shape[2]]\n",
+            "    return pad(images.detach(), (0, 0, down, 0))[:, :, : images.shape[2]].requires_grad_()\n",
+            "    return pad(images[:1, :1], (0, 0, down, 0))[:, :, : images.shape[2]].expand_as(images)\n",
+            "    out = images.clone()\n    out[:, :, down:] = images[:, :, : images.shape[2] - down]\n    return out\n",
+            "    return pad(images, (0, 0, down, 0))[:, :, :4]\n",  # one height
+            "    return images if down == 0 else images.roll(down, 2)\n",
+        )
+    ],
+    "3": [
+        "my_p = 0.51\n",
+        "my_p = lambda p, r_v: p + 0.01 if r_v > 0.6 else p - 0.01\n",  # leaves [0, 1]
+        ("r_v > 0.6", "r_v < 0.6"),
+        ("r_v > 0.6", "r_v >= 0.6"),
+        ("r_v > 0.6", "r_v > 0.5"),
+        ("p + 0.01", "p * 1.01"),
+        ("p + 0.01", "p + 0.01 * r_v"),
+        ("max(0.0, p)", "p"),
+        ("min(1.0, max(0.0, p))", "max(0.0, p)"),
+        ("min(1.0, max(0.0, p))", "round(min(1.0, max(0.0, p)))"),
+        ("else p - 0.01", "else p"),
+    ],
+    "4": [
+        ("(train, train.flip(3))", "(train, train)"),  # one way round
+        ("(train, train.flip(3))", "(train, train.flip(2))"),  # upside down
+        ("(train, train.flip(3))", "(train.flip(3), train.flip(3))"),
+        (".argmin(1)", ".argmax(1)"),
+        (".argmin(1)", ".argmin(0)"),
+        ("torch.minimum", "torch.maximum"),
+        ("images.flatten(1).float())", "images.flatten(1).float(), p=1)"),  # the sum of the differences
+        # an index below 2 len(train)
+        "def my_nearest(samples, train):\n    both = torch.cat([train, train.flip(3)]).flatten(1).float()\n"
+        "    return torch.cdist(samples.flatten(1).float(), both).argmin(1)\n",
+        # in uint8, where 3 - 5 is 254
+        "def my_nearest(samples, train):\n    both = torch.cat([train, train.flip(3)])\n"
+        "    gaps = (samples[:, None] - both).float().square().sum((2, 3, 4))\n"
+        "    return gaps.argmin(1) % len(train)\n",
+        "my_nearest = lambda samples, train: torch.zeros(len(samples), dtype=torch.int64)\n",
+        "my_nearest = lambda samples, train: torch.arange(len(samples)) % len(train)\n",
+    ],
+}
+MANY = {"00": WRONG_00, "01": WRONG_01, "04": WRONG_04, "05": WRONG_05, "06": WRONG_06}
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 

@@ -83,6 +83,10 @@ def test_weights_and_teasers_travel_with_the_package_and_the_mutants_files_exist
     shipped = {path for pattern in setuptools["package-data"]["ganlib"] for path in (ROOT / "ganlib").glob(pattern)}
     assert shipped >= {*(ROOT / "ganlib").rglob("*.safetensors"), *(ROOT / "ganlib").rglob("*.webp")}
     assert {path.suffix for path in shipped} >= {".safetensors", ".webp"}
+    licence = ROOT / "ganlib" / "runs" / "pretrained" / "LICENSE.txt"  # of weights: not that of the code
+    terms = licence.read_text(encoding="utf-8")
+    assert licence in shipped and all(path.name in terms for path in licence.parent.glob("*.safetensors"))
+    assert "NON-COMMERCIAL" in terms.split("celeba.safetensors")[1].splitlines()[0]
     assert {".".join(path.parent.relative_to(ROOT).parts) for path in FILES} == {*setuptools["packages"]}
     named = mutmut["only_mutate"] + mutmut["pytest_add_cli_args_test_selection"] + mutmut["also_copy"]
     assert not [name for name in named if not (ROOT / name).exists()]
