@@ -16,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ganlib import Run, fit, viz
-from ganlib.runs import build, checkpoint, film, record
+from ganlib.runs import build, checkpoint
 from ganlib.runs.folder import history_of, read_snapshot, snapshots_in, write_snapshot
 from ganlib.runs.presets import PRESETS
 
-FASTER, SPOILT = 50, 30  # how many times the papers' learning rates; how many times that while it is spoilt
+FASTER = 50  # times the papers' learning rates
+SPOILT = (30, 40), (1, 260)  # times that for the generator, and for how many steps: far too fast, then as before
 SHOWN = 16  # samples of a frame
 GAMES = {
     "wgan-gp": replace(PRESETS["wgan-gp-mnist"], g_lr=FASTER * 1e-4, d_lr=FASTER * 1e-4),
@@ -40,10 +42,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000, help="how long the run is in all")
     parser.add_argument("--runs", default="runs/wgan-record", help="folder of the runs")
     parser.add_argument("--out", default=str(checkpoint.PRETRAINED), help="folder to pack them into")
+    parser.add_argument("--film", default="examples/gallery/wgan/training.gif", help="a film of the spoilt run")
     args = parser.parse_args()
     runs = Path(args.runs)
     if args.what == "pack":
-        pack(runs, Path(args.out))
+        moments, frames = pack(runs, Path(args.out))
+        print(viz.save_gif(moving(moments, frames), args.film, fps=8, hold_last=2))
     elif args.what == "spoilt":
         spoil(runs)
     else:
@@ -77,15 +81,15 @@ def spoil(runs: Path) -> None:
     done = history_of(good).steps
     shutil.copytree(good, folder)
     at = looks(done) | set(range(done, done + 1000, 5))
-    for rate, more in ((SPOILT, 50), (1, 350)):
+    for rate, more in SPOILT:
         done += more
         config = replace(GAMES["wgan-gp"], g_lr=rate * GAMES["wgan-gp"].g_lr)
         train(config, folder, done, at, allow_changes=True)
 
 
-def pack(runs: Path, out: Path) -> None:
-    """Write OUT/wgan.json, all moments, and a film for each run, OUT/wgan-NAME.png; and the gallery's film."""
-    packed = {}
+def pack(runs: Path, out: Path) -> tuple[list, list]:
+    """Write OUT/wgan.json, all moments, and a film for each run, OUT/wgan-NAME.png; return those of the spoilt one."""
+    packed, films = {}, {}
     for folder in sorted(runs.iterdir()):
         history, pictures = history_of(folder), dict(snapshots_in(folder))
         start = history_of(runs / "wgan-gp").steps - 200 if folder.name == "spoilt" else 0
@@ -97,20 +101,18 @@ def pack(runs: Path, out: Path) -> None:
                 moments.append({"step": step, "estimate": round(-float(np.mean(since)), 4), **found})
                 frames.append(read_snapshot(pictures[step])[:SHOWN])
             last = step
-        packed[folder.name] = moments
+        packed[folder.name], films[folder.name] = moments, frames
         write_snapshot(out / f"wgan-{folder.name}.png", torch.cat(frames))
     (out / "wgan.json").write_text(json.dumps(packed) + "\n")
-    gallery = Path(__file__).parent / "gallery" / "wgan"
-    gallery.mkdir(exist_ok=True)
-    print(viz.save_gif(moving(record("wgan")["spoilt"]), gallery / "training.gif", fps=8, hold_last=2))
+    return packed["spoilt"], films["spoilt"]
 
 
-def moving(moments: list[dict]) -> list[tuple[int, np.ndarray]]:
+def moving(moments: list[dict], frames: list[torch.Tensor]) -> list[tuple[int, np.ndarray]]:
     """Samples, and the estimate and the score so far: a picture for each moment, with its step."""
     fd = next(name for name in moments[0] if name.startswith("fd"))
     lines = ("estimate", "-", viz.D_COLOR), (fd, "--", viz.G_COLOR)
     pictures = []
-    for k, (step, images) in enumerate(film("wgan", "spoilt"), 1):
+    for k, images in enumerate(frames, 1):
         figure = Figure((6.4, 2.6), dpi=100, facecolor="white", layout="constrained")
         sheet, curves = figure.subplots(1, 2, width_ratios=(1, 1.2))
         sheet.imshow(viz.grid(images, cols=4, scale=2), cmap="gray", vmin=0, vmax=255)
@@ -120,17 +122,10 @@ def moving(moments: list[dict]) -> list[tuple[int, np.ndarray]]:
             axes.plot([moment["step"] for moment in moments[:k]], values[:k], style, color=color)
             axes.set(xlim=(moments[0]["step"], moments[-1]["step"]), ylim=(0, 1.05 * max(values)), xlabel="step")
             axes.set_ylabel("the critic's loss" if name == "estimate" else "Fréchet distance", color=color)
-        pictures.append((step, drawn(figure)))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pictures.append((moments[k - 1]["step"], np.asarray(canvas.buffer_rgba())[:, :, :3].copy()))
     return pictures
-
-
-def drawn(figure: Figure) -> np.ndarray:
-    """A Figure as a picture: uint8 [H, W, 3]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 
 
 if __name__ == "__main__":
