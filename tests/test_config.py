@@ -112,9 +112,6 @@ def literals(notebook):
 COMMON = ("batch_size", "ema_decay", "seed")
 ADAM = ("g_width", "d_width", "g_lr", "d_lr", "betas")
 OF_03 = {
-    "dcgan": {},
-    "hinge": {},
-    "rpgan": {},
     "wgan": {"n_critic": "n_critic", "clip_value": "clip_value", "g_lr": "rms_lr"},
     "wgan-gp": {"n_critic": "n_critic", "gp_weight": "gp_weight", "g_lr": "gp_lr", "betas": "gp_betas"},
 }
@@ -127,8 +124,7 @@ OF_NOTEBOOKS = [
         {"g_width": "width", "d_width": "width", "g_lr": "lr", "d_lr": "lr"},
     ),
     *(
-        ("03_wgan", f"{game}-{data}", (*COMMON, "z_dim", "seconds"), {"g_width": width, "d_width": width, **more})
-        for data, width in (("mnist", "digit_width"), ("cifar10", "colour_width"))
+        ("03_wgan", f"{game}-mnist", (*COMMON, "z_dim"), {"g_width": "width", "d_width": "width", **more})
         for game, more in OF_03.items()
     ),
 ]

@@ -10,6 +10,7 @@ from benchmarks import choices, minute, quality, speed
 from benchmarks import cifar10 as race
 from ganlib import fit, load, models
 from ganlib.metrics import score
+from ganlib.runs import build, checkpoint, film, record
 from ganlib.runs.checkpoint import load_generator, path_of
 from ganlib.runs.config import Config
 from ganlib.runs.presets import CELEBA, DEMO
@@ -52,6 +53,25 @@ def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
     assert iio.improps(tmp_path / "ring" / "training.gif", index=None).n_images == 3
     assert record["steps"] == 6 and record["real"]["modes"] == 8 and record["real"]["share_on_a_mode"] > 0.98
     assert record["share_on_a_mode"] < 0.5
+
+
+def test_the_runs_on_record_are_trained_and_packed_into_what_the_library_reads(monkeypatch, tmp_path, capsys):
+    runs, out, gif = tmp_path / "runs", tmp_path / "out", tmp_path / "training.gif"
+    monkeypatch.setattr(build, "score_for", lambda images: lambda generator: {"fd_digitnet_1k": 2.0})
+    monkeypatch.setattr(checkpoint, "PRETRAINED", out)
+    out.mkdir()
+    for words in (["wgan-gp", "--steps", "21"], ["spoilt"], ["pack", "--out", str(out), "--film", str(gif)]):
+        script = started(monkeypatch, "wgan_record", *words, "--runs", str(runs))
+        monkeypatch.setattr(script, "SPOILT", ((30, 5), (1, 5)))
+        script.main()
+    moments = record("wgan")
+    assert [moment["step"] for moment in moments["wgan-gp"]] == [20]
+    assert [moment["step"] for moment in moments["spoilt"]] == [20, 26, 31]
+    assert moments["spoilt"][0]["fd_digitnet_1k"] == 2.0 and moments["spoilt"][0]["estimate"] > 0
+    assert [(step, list(images.shape)) for step, images in film("wgan", "spoilt")] == [
+        (step, [16, 1, 28, 28]) for step in (20, 26, 31)
+    ]
+    assert iio.improps(gif, index=None).n_images == 3
 
 
 def test_the_grid_draws_both_games_and_says_what_they_cover(monkeypatch, tmp_path, capsys):

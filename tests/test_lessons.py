@@ -1,6 +1,7 @@
 """What the notebooks write out is what the library has, and their exercises can be solved as they say."""
 
 import itertools
+import math
 from functools import partial
 
 import pytest
@@ -356,10 +357,6 @@ WRONG = {
     ("02", "2"): "my_coverage = lambda fake, real, k: 1.0\n",
     ("02", "3"): "my_fd_infinity = lambda ns, fds: fds[-1]\n",
     ("02", "4"): "my_cheat = lambda pixels, n, seed: pixels[:n]\n",
-    ("03", "1"): "my_W = 2.0\n",
-    ("03", "2"): "my_bound = lambda layers: sum(layer.norm() for layer in layers)\n",
-    ("03", "3"): "my_penalty = lambda slopes: (slopes - 1).square().mean()\n",
-    ("03", "4"): "my_n_critic = lambda steps_done: 5\n",
 }
 WRONG_01 = {  # of notebook 01; several a piece
     "1": [
@@ -657,7 +654,51 @@ WRONG_04 = {  # of notebook 04; several a piece
         "my_nearest = lambda samples, train: torch.arange(len(samples)) % len(train)\n",
     ],
 }
-MANY = {"00": WRONG_00, "01": WRONG_01, "04": WRONG_04, "05": WRONG_05, "06": WRONG_06}
+WRONG_03 = {  # of notebook 03; several a piece
+    "1": [
+        "my_W = 2.0\n",
+        "my_W = 0.25 * 4 + 0.5 * 4\n",  # all of it from 0
+        "my_W = 0.5 * 3\n",  # forgets what goes from 0
+        "my_W = 0.75 * 4 + 0.25 * 1\n",
+        "my_W = 3.5\n",  # of the dearest plan
+        "my_W = 0.25 * 4**2 + 0.5 * 3**2\n",
+        "my_W = float('nan')\n",
+    ],
+    "2": [
+        "my_bound = lambda layers: sum(torch.linalg.matrix_norm(w, 2) for w in layers)\n",
+        "my_bound = lambda layers: max(torch.linalg.matrix_norm(w, 2) for w in layers)\n",
+        "my_bound = lambda layers: torch.stack([w.norm() for w in layers]).prod()\n",  # Frobenius
+        "my_bound = lambda layers: torch.stack([w.abs().max() for w in layers]).prod()\n",
+        "my_bound = lambda layers: torch.stack([w.abs().sum(1).max() for w in layers]).prod()\n",
+        "my_bound = lambda layers: torch.linalg.matrix_norm(torch.linalg.multi_dot(layers[::-1]), 2) if layers[1:] "
+        "else torch.linalg.matrix_norm(layers[0], 2)\n",  # of the product
+        "my_bound = lambda layers: torch.linalg.matrix_norm(layers[0], 2) * torch.linalg.matrix_norm(layers[-1], 2)\n",
+        "my_bound = lambda layers: 3.0\n",
+    ],
+    "3": [
+        "my_penalty = lambda slopes: (slopes - 1).square().mean()\n",  # two-sided
+        "my_penalty = lambda slopes: (slopes - 1).clamp(min=0).square().sum()\n",
+        "my_penalty = lambda slopes: (slopes - 1).clamp(min=0).square()\n",  # no mean
+        "my_penalty = lambda slopes: (slopes - 1).clamp(min=0).mean()\n",
+        "my_penalty = lambda slopes: (slopes - 1).clamp(min=0).mean().square()\n",
+        "my_penalty = lambda slopes: (slopes.clamp(min=0) - 1).square().mean()\n",
+        "my_penalty = lambda slopes: (slopes[slopes > 1] - 1).square().mean()\n",  # of the steep ones alone
+        "my_penalty = lambda slopes: (1 - slopes).clamp(min=0).square().mean()\n",
+        "my_penalty = lambda slopes: torch.tensor(1.0)\n",
+    ],
+    "4": [
+        "my_n_critic = lambda steps_done: 5\n",
+        "my_n_critic = 100\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done <= 25 or steps_done % 500 == 0 else 5\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done < 25 else 5\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done % 500 == 0 else 5\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done < 25 or steps_done == 500 else 5\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done < 25 and steps_done % 500 == 0 else 5\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done < 25 or steps_done % 500 == 499 else 5\n",
+        "my_n_critic = lambda steps_done: 100 if steps_done < 25 or steps_done % 500 == 0 else 1\n",
+    ],
+}
+MANY = {"00": WRONG_00, "01": WRONG_01, "03": WRONG_03, "04": WRONG_04, "05": WRONG_05, "06": WRONG_06}
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 

@@ -128,15 +128,16 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 def pretrained(name: str) -> Generator:
     """A generator that comes with ganlib, "celeba" or "cifar10", in eval mode."""
-    return load_generator(_shipped(name, ".safetensors"))
+    return load_generator(shipped(name, ".safetensors"))
 
 
 def record(name: str) -> dict[str, list[dict]]:
-    """Measurements made while a pretrained generator was trained: run -> moments."""
-    return json.loads(_shipped(name, ".json").read_text(encoding="utf-8"))
+    """Measurements made during runs that come with ganlib: run -> moments."""
+    return json.loads(shipped(name, ".json").read_text(encoding="utf-8"))
 
 
-def _shipped(name: str, ending: str) -> Path:
+def shipped(name: str, ending: str) -> Path:
+    """A file that comes with ganlib."""
     there = {path.stem: path for path in sorted(PRETRAINED.glob(f"*{ending}"))}
     if name not in there:
         raise ValueError(f"No '{name}{ending}' comes with ganlib; there are: {', '.join(there)}.")

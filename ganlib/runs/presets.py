@@ -60,7 +60,7 @@ TOYFACES = Config(
 MNIST = replace(DEMO, epochs=30, steps=None, seconds=None, snapshot_every=None, score_every=None)
 MNIST_POOLED = Config(architecture="pooled", z_dim=100, batch_size=200, epochs=30)
 
-# Notebook 03: five games at equal time, each with the settings of its paper, on narrow networks.
+# Five games at equal time, each with the settings of its paper, on narrow networks. Two are those of notebook 03.
 _ALIKE = dict(z_dim=100, ema_decay=0.99, seconds=120, snapshot_every=20, score_every=250)
 _GAMES = {
     "dcgan": Config(**_ALIKE),
