@@ -251,7 +251,9 @@ def test_files_put_where_it_says_are_found(root, tmp_path):
     makers.put(root / "mnist", makers.idx_files(split="test"))
     assert "to get it" not in tell("MNIST")["mnist"]
     makers.put(tmp_path / "mine" / "mnist", makers.idx_files())  # data_root comes first
-    first, second = tyro.cli(tell, args=["mnist", "--data-root", str(tmp_path / "mine")], config=cli.HOW)["mnist"]["train"]
+    first, second = tyro.cli(tell, args=["mnist", "--data-root", str(tmp_path / "mine")], config=cli.HOW)["mnist"][
+        "train"
+    ]
     assert str(tmp_path / "mine") in first and str(root) in second
 
 

@@ -38,8 +38,9 @@ TOO_SMALL = "smaller than image_size"
 QUIET = (NO_PICTURE, A_RUN, BY_DISK, TOO_SMALL)  # reasons that say nothing of damage
 NOW = "cannot be read now"  # begins a reason that may be gone the next time
 TO_UNPACK = "unpack it, and give its folder"
-KINDS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ": lzma.open, b"BZh": bz2.open}
-FOREIGN = {b"7z\xbc\xaf": "a 7-Zip archive", b"Rar!": "a RAR archive", b"\x28\xb5\x2f\xfd": "packed by Zstandard"}
+# How a file begins, and what opens it, or what it is.
+KINDS = {b"PK\3\4": zipfile.ZipFile, b"\x1f\x8b": gzip.open, b"\xfd7zXZ": lzma.open, b"BZh": bz2.open}
+KINDS |= {b"7z\xbc\xaf": "a 7-Zip archive", b"Rar!": "a RAR archive", b"\x28\xb5\x2f\xfd": "packed by Zstandard"}
 UNKNOWN_PACKING = {9: "Deflate64", 99: "AES"}  # ways of packing in a zip that Python cannot undo
 RUN = {"config.json", "checkpoints"}, {"config.json", "history.jsonl"}  # either is in the folder of a run
 MADE_BY_DISKS = ("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found")  # thumbnails and rubbish
@@ -189,7 +190,7 @@ def file_and_folder(path: Path) -> tuple[Path, str]:
 def passes(paths: Sequence[Path], folders: Sequence[str] = ("",)) -> Callable[[], Members]:
     """A function that yields the members each time; a small tar is decompressed once."""
     path = file_and_folder(paths[0])[0]
-    if len(paths) == 1 and path.is_file() and not _is_zip(path) and path.stat().st_size <= HELD:
+    if len(paths) == 1 and path.is_file() and path.stat().st_size <= HELD and _opener(path) is not zipfile.ZipFile:
         held = list(members(paths, folders))
         return lambda: held
     return functools.partial(members, paths, folders)
@@ -218,29 +219,26 @@ def _members_of(path: Path, folders: Sequence[str]) -> Members:
         return
     if not file.exists():
         raise FileNotFoundError(f"There is no folder or archive '{path}'; check the path.")
-    with intact(file), file.open("rb") as content:
-        start = content.read(512)
-    if foreign := next((what for magic, what in FOREIGN.items() if start.startswith(magic)), None):
-        raise ValueError(f"'{file}' is {foreign}, which cannot be read here: {TO_UNPACK}.")
-    packed, is_zip = next((opener for magic, opener in KINDS.items() if start.startswith(magic)), open), _is_zip(file)
-    if packed is open and not is_zip and start[257:262] != b"ustar" and not file.name.lower().endswith(ARCHIVES):
-        raise ValueError(f"'{file}' is neither a folder nor an archive ({' '.join(ARCHIVES)}).")
+    kind = _opener(file)
     with intact(file):
-        for name, opener in _zipped(file) if is_zip else _tarred(file, packed):
+        for name, opener in _zipped(file) if kind is zipfile.ZipFile else _tarred(file, kind):
             parts = name.replace("\\", "/").split("/")
             if "/".join(parts).startswith(inside) and not any(map(hidden, parts)):
                 made = any(part in MADE_BY_DISKS for part in parts)
                 yield name[len(inside) :], BY_DISK if made else opener
 
 
-def _is_zip(path: Path) -> bool:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        start = file.read(512)
-        other = start[257:262] == b"ustar" or start.startswith(tuple(KINDS))
-        return start[:4] == b"PK\3\4" or (
-            not other and (path.name.lower().endswith(".zip") or zipfile.is_zipfile(path))
-        )
-    return False
+def _opener(path: Path) -> Callable:
+    """ZipFile, or what unpacks a tar; by the file's content, else by its ending."""
+    with intact(path), path.open("rb") as file:
+        start, name = file.read(512), path.name.lower()
+    kind = next((kind for magic, kind in KINDS.items() if start.startswith(magic)), None)
+    if isinstance(kind, str):
+        raise ValueError(f"'{path}' is {kind}, which cannot be read here: {TO_UNPACK}.")
+    tar = start[257:262] == b"ustar"
+    if not (kind or tar or name.endswith(ARCHIVES) or zipfile.is_zipfile(path)):
+        raise ValueError(f"'{path}' is neither a folder nor an archive ({' '.join(ARCHIVES)}).")
+    return kind or (open if tar or name.endswith(ARCHIVES[1:]) else zipfile.ZipFile)
 
 
 def _zipped(path: Path) -> Members:
@@ -286,7 +284,7 @@ def _content(file: BinaryIO, name: str) -> io.BytesIO:
     """A member's bytes; only the first of them if it is no picture."""
     with file:
         start = file.read(512)
-        return io.BytesIO(start + file.read() if format_of(start, name) or name.lower().endswith(".npy") else start)
+        return io.BytesIO(start + file.read() if format_of(start, name) else start)
 
 
 def _refused(name: str, link: bool, size: int) -> str:
