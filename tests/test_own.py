@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import re
+import struct
 import subprocess
 import sys
 import tarfile
@@ -564,6 +565,16 @@ def test_a_narrow_set_is_told_and_can_be_stretched(tmp_path, capsys):
     assert levels(load(path, range="100,110")) == [0, 128, 255]
 
 
+def test_numbers_of_32_bits_without_a_sign(tmp_path):
+    """PIL reads them as signed ones, and cannot write them: made here, tag by tag."""
+    pixels = np.linspace(0, 4e9, 256).astype("<u4").tobytes()
+    tags = {256: 16, 257: 16, 258: 32, 259: 1, 262: 1, 273: 8, 277: 1, 278: 16, 279: len(pixels), 339: 1}
+    directory = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, v) for tag, v in tags.items())
+    raw = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + directory + bytes(4)
+    images = load(put(tmp_path / "x", {"a.tif": raw}))
+    assert images.pixels.flatten()[[0, 51, 255]].tolist() == [0, 51, 255]
+
+
 def test_white_is_zero_and_nan(tmp_path, capsys):
     for k, dtype in enumerate((np.uint8, np.uint16, np.float32)):
         ramp = np.tile(np.linspace(0, 1, 16), (16, 1))
@@ -649,6 +660,7 @@ def test_rows_of_coloured_pictures(planes):
         ([torch.zeros(3, 8, 8), torch.zeros(3, 9, 9)], "2 shapes"),
         (7, "int holds no images"),
         (None, "holds no images"),
+        ({"x": np.zeros((2, 8, 8))}, "dict holds no images"),
         (object(), "holds no images"),
         ("", "dataset is ''"),
         ("  ", "dataset is '  '"),
@@ -741,7 +753,7 @@ def test_tables_of_pixels(tmp_path, name, packed):
 @pytest.mark.parametrize("text", ["name,label\na.png,cat\n", "", "1,2,3\n", "label,pixel0\n1,x\n", "\0\1\2"])
 def test_other_tables_get_a_sentence(tmp_path, text):
     (tmp_path / "x.csv").write_text(text)
-    with pytest.raises(ValueError, match="x.csv' cannot be read") as error:
+    with pytest.raises(ValueError, match="x.csv' has . columns for pixels.*a folder with a subfolder a class") as error:
         load(tmp_path / "x.csv")
     assert "\n" not in str(error.value)
 
@@ -935,7 +947,7 @@ def test_looking_at_the_players_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "name", ["array", "floats", "tensor", "colours", "pictures", "folder", "npy", "labelled", "large"]
+    "name", ["array", "floats", "tensor", "colours", "pictures", "folder", "npy", "labelled", "large", "last"]
 )
 def test_fit_takes_anything(tmp_path, name):
     x = np.random.default_rng(0).integers(0, 256, (16, 16, 16), np.uint8)
@@ -945,6 +957,7 @@ def test_fit_takes_anything(tmp_path, name):
         "array": x, "floats": torch.from_numpy(x / 255), "tensor": torch.from_numpy(x), "colours": np.stack([x] * 3, 3),
         "pictures": [Image.fromarray(picture) for picture in x], "folder": str(put(tmp_path / "x", files)),
         "npy": tmp_path / "x.npy", "labelled": (x, np.arange(16)), "large": x.repeat(2, 1).repeat(2, 2),
+        "last": torch.from_numpy(x[..., None]),
     }  # fmt: skip
     assert fitted(players(), things[name]).steps == 1
 

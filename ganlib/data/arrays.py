@@ -81,6 +81,9 @@ def _from_csv(path: Path, raw: bytes, split: str):
     if not named and not _side(len(first)):
         label = 0
     used = [k for k, name in enumerate(names) if k != label and name not in NO_PIXELS]
+    if "pixels" not in names and (not _side(len(used)) or len(used) < 16):
+        how = "give each picture a row, with a column a pixel; or load a folder with a subfolder a class"
+        raise ValueError(f"'{path}' has {len(used)} columns for pixels, which are no square: {how}.")
     with intact(path, ValueError, IndexError):
         if "pixels" in names:
             rows = [row for row in csv.reader(io.StringIO(text), delimiter=mark) if row][1:]
@@ -88,8 +91,6 @@ def _from_csv(path: Path, raw: bytes, split: str):
                 rows = [row for row in rows if USAGE.get(row[names.index("usage")].lower()) == split]
             pixels = np.array([np.array(row[names.index("pixels")].split(), np.float32) for row in rows])
             return pixels, None if label is None else [row[label] for row in rows], []
-        if not _side(len(used)) or len(used) < 16:
-            raise ValueError(f"{len(used)} columns beside a label are no square of pixels")
         how = dict(delimiter=mark, skiprows=int(named), ndmin=2)
         pixels = np.loadtxt(io.StringIO(text), np.float32, usecols=used, **how)
         return pixels, None if label is None else np.loadtxt(io.StringIO(text), str, usecols=[label], **how)[:, 0], []
@@ -113,7 +114,8 @@ def open_object(thing, image_size, channels, how: How) -> Reading:
         told = ["The dataset's transform is not applied."] if getattr(thing, "transform", None) else []
         thing = data
     elif not _is_array(thing):
-        if not (hasattr(thing, "__len__") and hasattr(thing, "__getitem__")) or not len(thing):
+        listed = hasattr(thing, "__len__") and hasattr(thing, "__getitem__") and not isinstance(thing, dict)
+        if not listed or not len(thing):
             raise ValueError(f"{where.capitalize()} holds no images: give a path, an array, a tensor or a dataset.")
         thing, labels = zip(*(_pair(thing[k]) for k in range(len(thing))), strict=True)
         labels = None if None in labels else labels

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ganlib._runtime.progress import bar
 from ganlib.data.archives import TOO_SMALL, Members, Opener, format_of, passes, passing, why_not
-from ganlib.data.squares import How, Range, is_deep, square
+from ganlib.data.squares import How, Range, is_deep, numbers, square
 
 log = logging.getLogger("ganlib")
 
@@ -259,7 +259,7 @@ def read_headers(found: Members, deep: Range) -> dict[str, Header | str]:
 
 def _header(image: Image.Image, deep: Range) -> Header:
     if is_deep(image):
-        deep.see(np.asarray(image))
+        deep.see(numbers(image))
     pages = image.format in ("GIF", "TIFF", "PNG", "WEBP", "AVIF") and getattr(image, "is_animated", False)
     return Header(*image.size, is_deep(image) or image.mode in ("1", "L", "LA"), pages)
 

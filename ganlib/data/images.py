@@ -60,9 +60,9 @@ def as_uint8(images, drawn: bool = False) -> Tensor:
 
 def ready(images, generator, z: Tensor):
     """An ImageSet or uint8 [N, C, H, W]; made of whatever ``load`` takes, as the generator draws it."""
-    if isinstance(images, ImageSet) or (
-        isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4
-    ):
+    if isinstance(images, ImageSet):
+        return images
+    if getattr(images, "dtype", None) == torch.uint8 and images.ndim == 4 and images.shape[3] not in (1, 3, 4):
         return images
     from ganlib.data.loading import load  # late: it imports every reader
 

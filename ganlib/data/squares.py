@@ -71,15 +71,27 @@ class Range:
 
     def __str__(self) -> str:
         (low, high), what = self.ends, "Whole numbers beyond 8 bits" if self.whole else "Floats"
-        why = "as asked" if self.given else f"the set runs from {self.low:.6g} to {self.high:.6g}, else range=low,high"
+        why = (
+            "as asked"
+            if self.given
+            else f"the set runs from {self.low:.6g} to {self.high:.6g}; else say range=low,high"
+        )
         lost = f"; NaN or infinite numbers in {self.unknown:,} become black or white" if self.unknown else ""
         return f"{what}: {low:.6g} becomes black and {high:.6g} white ({why}){lost}."
 
     def to_uint8(self, values: np.ndarray) -> np.ndarray:
         """Numbers of the set as 0 to 255."""
         low, high = self.ends
-        scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+        large = values.dtype.kind in "iu" and values.itemsize > 2
+        scaled = (values.astype(np.float64 if large else np.float32) - low) * (255 / (high - low))
         return np.nan_to_num(scaled, nan=0, posinf=255, neginf=0).round().clip(0, 255).astype(np.uint8)
+
+
+def numbers(image: Image.Image) -> np.ndarray:
+    """The numbers of a picture that has more than 8 bits a channel."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    unsigned = values.dtype == np.int32 and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,)
+    return values.view(np.uint32) if unsigned else values  # PIL knows only signed ones
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -93,7 +105,7 @@ def square(image: Image.Image, image_size: int, channels: int, how: How, deep: R
     eight_bits = not is_deep(image)
     if not eight_bits:
         negative = getattr(image, "tag_v2", {}).get(262) == 0  # TIFF's WhiteIsZero: PIL follows it for 8 bits only
-        pixels = deep.to_uint8(np.asarray(image))
+        pixels = deep.to_uint8(numbers(image))
         image = Image.fromarray(255 - pixels if negative else pixels)
     if channels < 4 and image.has_transparency_data:
         image = image.convert("RGBA")
