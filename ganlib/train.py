@@ -81,11 +81,10 @@ def fit(
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
     check_fit(gan, steps, seconds, batch_size)
-    device = runtime.device(gan.device)
+    device, images = runtime.device(gan.device), ready(images, gan.generator, gan.fixed_z)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
     precision = run.precision(precision) if run else precision
     dtype = runtime.choose_precision(device, size, precision, (gan.g_opt, gan.d_opt))
-    images = ready(images, gan.generator, gan.fixed_z)
     batches = Batches(images, batch_size, device, gan.seed, memory_format=memory_layout(device, dtype))
     history = History(batch_size, batches.per_epoch, device.type, str(dtype).removeprefix("torch."), gan.steps_done)
     asked = dict(steps=steps, seconds=seconds, snapshot_every=snapshot_every, score_every=score and score_every)

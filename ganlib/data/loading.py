@@ -55,28 +55,25 @@ def load(
     workers: int = 1,
     **how,
 ) -> ImageSet:
-    """Load a dataset by its name, any pictures by their path, or arrays, tensors and other libraries' datasets.
+    """Load a dataset by its name, pictures by their path, or arrays of them.
 
     A name is looked for in ``root``, ``GANLIB_DATA``, the checkout's ``data/`` and ``~/.cache/ganlib``, then among
     prepared images, then downloaded, then a stand-in is taken. ``source`` of the images says what was found.
 
     Args:
         name: ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"celeba"``; ``"lfw"``, ``"lsun"``, ``"imagenet"``
-            (these need a copy); ``"fake"`` or ``"toyfaces"`` (drawn); the path of a folder, an archive, a folder in an
-            archive, a .npy, .npz or CSV file, in the working folder or a data root; a list of folders; an array or a
-            tensor of any layout and range; (images, labels); a dataset of torchvision's kind.
+            (these need a copy); ``"fake"`` or ``"toyfaces"`` (drawn); the path of a folder, an archive, a folder in it,
+            a .npy, .npz or CSV file; a list of folders; an array or a tensor; (images, labels); a dataset.
         image_size: in pixels. Default: the dataset's own; 64 for photographs; what fits half of a folder. Digits and
             clothes get a black border up to 32; above that they are upscaled, like CIFAR-10; photographs never are.
         channels: 1, 3, or 4 to keep transparency. Default: those of the images.
-        n: at most this many, chosen at random with balanced classes; for generated images, how many.
+        n: at most this many, at random with balanced classes; for generated images, how many.
         split: ``"train"`` or ``"test"``, for photographs also ``"val"``; for a folder, the name of a subfolder.
         classes: the classes of ``"lsun"`` or ``"imagenet"`` to read, by name. Default: all.
         root: a folder to look in first; with the name ``"folder"``, the folder or archive itself.
         download: False, or ``GANLIB_DOWNLOAD=0`` in the environment, never uses the network.
-        seed: for the choice of ``n``, and for generated images.
-        workers: threads that decode pictures while they are prepared.
-        how: for your own pictures: ``fit`` ("crop", "pad" or "squash" to a square), ``small`` ("enlarge" or "skip"),
-            ``background`` (a colour, "white"), ``range`` ("low,high": which numbers become black and white).
+        seed, workers: for the choice of ``n`` and generated images; threads that decode pictures.
+        how: for your own pictures ``fit``, ``small``, ``background``, ``range``: see :class:`ganlib.data.squares.How`.
 
     Raises ValueError for an invalid argument or unreadable images, FileNotFoundError if the data are missing.
     """
@@ -85,30 +82,30 @@ def load(
     for what, value in (("image_size", image_size), ("n", n), ("workers", workers)):
         if value is not None and value < 1:
             raise ValueError(f"{what} is {value}, but must be at least 1.")
+    one = isinstance(name, str | os.PathLike)
     several = isinstance(name, list | tuple) and name and all(isinstance(part, str | os.PathLike) for part in name)
-    if isinstance(name, ImageSet) or not (several or isinstance(name, str | os.PathLike)):
-        images = name if isinstance(name, ImageSet) else _from_object(name, image_size, channels, How(**how))
-        return images.take(n, seed) if n is not None and n < len(images) else images
-    key = None if several else known_name(name)
+    key = known_name(name) if one else None
     if classes is not None and not (key in SETS and SETS[key].by_class):
         raise ValueError(f"classes= goes with lsun and imagenet; of '{name}', load all and use images.of_class(...).")
-    splits = SETS[key].splits if key in SETS else ("train", "test")
-    if key not in (None, "folder"):
-        _check_published(key, name, split, splits, channels, how, root)
-    if key in GENERATED:
-        return _generated(key, n or FAKE_COUNT, image_size or GENERATED[key], channels or 3, split, seed)
-    if key in SETS:
+    if isinstance(name, ImageSet):
+        images = name
+    elif key not in (None, "folder"):
+        _check_published(key, name, split, channels, how, root)
+        if key in GENERATED:
+            return _generated(key, n or FAKE_COUNT, image_size or GENERATED[key], channels or 3, split, seed)
         classes = (classes,) if isinstance(classes, str) else classes
         images = _named(key, split, image_size, channels, classes, root, download)
-    else:
-        paths = [find_path(part, key, root) for part in (name if several else [name])]
+    elif one or several:
+        paths = [find_path(part, key, root) for part in ([name] if one else name)]
         images = _from_paths(paths, split, image_size, channels, workers, How(**how))
+    else:
+        images = _from_object(name, image_size, channels, How(**how))
     return images.take(n, seed) if n is not None and n < len(images) else images
 
 
-def _check_published(key: str, name, split: str, splits: Sequence[str], channels, how: dict, root) -> None:
+def _check_published(key: str, name, split: str, channels, how: dict, root) -> None:
     """Refuse what a dataset with a name has not, and a name that may mean a folder here."""
-    if split not in splits:
+    if split not in (splits := SETS[key].splits if key in SETS else ("train", "test")):
         raise ValueError(f"'{key}' has no split '{split}'; it has: {', '.join(splits)}.")
     if channels == 4 or how != {k: v for k, v in vars(How()).items() if k in how}:
         wrong = "channels=4" if channels == 4 else ", ".join(how)
