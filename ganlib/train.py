@@ -22,7 +22,7 @@ from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.scaling import LossScaling
 from ganlib._runtime.stage import check_fit, check_record, memory_layout, set_the_stage, start_up
 from ganlib._runtime.threads import Threads
-from ganlib.data.images import Batches, ImageSet, to_uint8
+from ganlib.data.images import Batches, quantised, ready
 from ganlib.models import count_parameters
 from ganlib.steps import GAN, STEPS, form, update_ema
 
@@ -37,7 +37,7 @@ Every = int | Collection[int] | None  # a number of steps, or the steps themselv
 def fit(
     gan: GAN,
     step: Step,
-    images: ImageSet,
+    images,
     *,
     steps: int | None = None,
     seconds: float | None = None,
@@ -58,7 +58,7 @@ def fit(
         gan: the players; they are moved to its device and stay there, in training mode.
         step: one generator update: ``step(gan, batches) -> {name: scalar}``. ``next(batches)`` gives real images,
             float32 [batch_size, C, H, W] in [-1, 1].
-        images: the reals; mirrored at random if they are ``images.with_flips()``.
+        images: the reals, an ImageSet or anything that ``load`` takes; mirrored if they are ``images.with_flips()``.
         steps, seconds: limits, the first of which ends training; a resumed run counts both from its beginning. A GPU is
             asked for its losses and its time every 25 steps, as each answer waits for it.
         batch_size: images a batch.
@@ -81,7 +81,7 @@ def fit(
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
     check_fit(gan, steps, seconds, batch_size)
-    device = runtime.device(gan.device)
+    device, images = runtime.device(gan.device), ready(images, gan.generator, gan.fixed_z)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
     precision = run.precision(precision) if run else precision
     dtype = runtime.choose_precision(device, size, precision, (gan.g_opt, gan.d_opt))
@@ -238,7 +238,7 @@ def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
     """Images of ``z`` [n, z_dim] in eval mode, as uint8 [n, C, H, W] on the CPU."""
     device = next(generator.parameters()).device
     with runtime.eval_mode(generator):
-        return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(batch_size)])
+        return torch.cat([quantised(generator(part.to(device))).cpu() for part in z.split(batch_size)])
 
 
 @dataclass

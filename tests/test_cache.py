@@ -37,7 +37,7 @@ def prepare(source, entry, kind, at, chunk, pipe):
             stand()
 
     Path.replace = noted
-    folders.square = lambda *args: next(decoded) is None or square(*args)
+    folders.square = lambda *args, **how: next(decoded) is None or square(*args, **how)
     reading = folders.open_pictures(source, image_size=64)
     facts = {"stamp": "stamp", "skipped": reading.skipped, "real": True, "attributes": [], "classes": ["a", "b"]}
     cache.keep(entry, "stamp", reading, lambda n: facts)
@@ -161,10 +161,10 @@ def test_load_resumes_an_interrupted_load_with_attributes(faces, root, tmp_path,
     shutil.rmtree(tmp_path / "cache")
     decoded, square = [], folders.square
 
-    def counted(*args):
+    def counted(*args, **how):
         if len(decoded) == 90:
             raise KeyboardInterrupt
-        return decoded.append(1) or square(*args)
+        return decoded.append(1) or square(*args, **how)
 
     monkeypatch.setattr(folders, "square", counted)
     with pytest.raises(KeyboardInterrupt):

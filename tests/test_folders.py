@@ -11,9 +11,10 @@ import pytest
 from makers import PAGE, encoded, noisy, pack, put
 from PIL import Image
 
-from ganlib.data import folders
+from ganlib.data import archives, folders
 from ganlib.data.folders import open_pictures
 from ganlib.data.loading import load
+from ganlib.data.squares import How
 
 CLASSES = {"cats/a.png": encoded(colour=10), "cats/b.png": encoded(colour=20), "dogs/deep/c.png": encoded(colour=30)}
 
@@ -32,7 +33,7 @@ def read(*args, **kwargs):
 # --- Folders and archives ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", ["", *folders.ARCHIVES])
+@pytest.mark.parametrize("ending", ["", *archives.ARCHIVES])
 def test_a_folder_and_each_kind_of_archive_give_the_same_images(tmp_path, ending):
     path = pack(tmp_path / f"pets{ending}", CLASSES) if ending else put(tmp_path / "pets", CLASSES)
     reading, pixels, labels = read(path)
@@ -43,13 +44,14 @@ def test_a_folder_and_each_kind_of_archive_give_the_same_images(tmp_path, ending
 def test_hidden_files_and_second_copies_do_not_count_and_the_stamp_changes_with_the_files(tmp_path):
     names = ["b/1.png", "a/2.png", "c.png", ".hidden/x.png", "__MACOSX/._y.png", "notes.txt"]
     folder = put(tmp_path / "x", dict.fromkeys(names, encoded()))
-    assert [name for name, _ in folders.members(folder)] == ["c.png", "a/2.png", "b/1.png"]
-    before = folders.stamp(folder)
-    assert folders.stamp(folder) == before != folders.stamp(put(folder, {"d.png": encoded()}))
+    assert [name for name, _ in archives.members([folder])] == ["c.png", "notes.txt", "a/2.png", "b/1.png"]
+    before = archives.stamp(folder)
+    assert archives.stamp(folder) == before != archives.stamp(put(folder, {"d.png": encoded()}))
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for name in ("a.png", "a.png"):
             archive.writestr(name, encoded())
-    assert len(read(tmp_path / "x.zip")[1]) == 1
+    twice = read(tmp_path / "x.zip")
+    assert len(twice[1]) == 1 and list(twice[0].skipped) == ["a.png (again)"]
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("training", "testing"), ("set/Train", "set/Test")])
@@ -86,7 +88,7 @@ def test_threads_give_the_same_images(tmp_path, monkeypatch, name):
     files[broken] = files[broken][:45]  # its header is intact
     path = put(tmp_path / name, files) if name == "pets" else pack(tmp_path / name, files)
     seen, square = [], folders.square
-    monkeypatch.setattr(folders, "square", lambda *args: seen.append(threading.get_ident()) or square(*args))
+    monkeypatch.setattr(folders, "square", lambda *a, **k: seen.append(threading.get_ident()) or square(*a, **k))
     one, pixels, labels = read(path, image_size=16)
     assert len(set(seen)) == 1 and list(one.skipped) == [broken]
     many, same_pixels, same_labels = read(path, image_size=16, workers=4)
@@ -182,16 +184,24 @@ def test_a_photograph_is_turned_upright(tmp_path, orientation):
     assert np.abs(np.array(corners, int) - [128, 255, 0, 0]).max() < 12
 
 
-@pytest.mark.parametrize(("shorter", "size"), [(200, 64), (64, 64), (63, 48), (47, 32), (31, 28), (27, 27), (9, 9)])
-def test_the_default_size_fits_the_smallest_image(tmp_path, shorter, size):
-    put(tmp_path, {"big.png": encoded((300, 300)), "small.png": encoded((shorter, shorter + 3))})
-    assert read(tmp_path)[0].shape == (2, 1, size, size)
+@pytest.mark.parametrize(
+    ("shorter", "size"), [(200, 64), (64, 64), (63, 48), (47, 32), (31, 28), (27, 27), (9, 9), (5, 8)]
+)
+def test_the_default_size_fits_half_of_the_images(tmp_path, shorter, size):
+    sides = (3, shorter, 300)
+    put(tmp_path, {f"{side}.png": encoded((side, side + 3)) for side in sides})
+    assert read(tmp_path)[0].shape == (3, 1, size, size)
 
 
-def test_an_image_that_is_too_small_is_named(tmp_path):
-    put(tmp_path, {"big.png": encoded(), "x/small.png": encoded((20, 31))})
-    with pytest.raises(ValueError, match=r"1 of 2 .*image_size=32; use 20, .*'x/small.png' is 20×31"):
-        open_pictures(tmp_path, image_size=32)
+def test_an_image_that_is_too_small_is_enlarged_or_left_out_and_named(tmp_path):
+    put(tmp_path, {"big.png": encoded(), "x/small.png": encoded((20, 31), 70)})
+    reading, pixels, _ = read(tmp_path, image_size=32)
+    assert pixels[:, 0, 5, 5].tolist() == [128, 70]
+    assert "1 smaller than 32 are enlarged, such as 'x/small.png' of 20×31" in " ".join(reading.told)
+    reading, pixels, _ = read(tmp_path, image_size=32, how=How(small="skip"))
+    assert len(pixels) == 1 and reading.skipped == {"x/small.png": "smaller than image_size"}
+    with pytest.raises(ValueError, match=r"All 2 .*image_size=64; use 40 or less: 'big.png' is 40×40"):
+        open_pictures(tmp_path, image_size=64, how=How(small="skip"))
 
 
 # --- What cannot be read -------------------------------------------------------------------------------------
@@ -209,9 +219,9 @@ def test_unreadable_images_are_skipped_and_named(tmp_path, monkeypatch, recwarn)
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"a.png": b"no", "b.jpg": b"no"}, r"no images in .*pets.*'a.png' \(damaged\)"),
-        ({"a.png": noisy()[:1000]}, r"no images in .*pets.*'a.png' \(damaged\)"),  # its header is intact
-        ({"notes.txt": b"no picture", ".hidden/a.png": encoded()}, r"no images in .*pets.*\.png"),
+        ({"a.png": b"no", "b.jpg": b"no"}, r"no images in .*pets.*a.png, b.jpg \(damaged\)|a.png \(damaged\), b.jpg"),
+        ({"a.png": noisy()[:1000]}, r"no images in .*pets.*: a.png \(damaged\)"),  # its header is intact
+        ({"notes.txt": b"no picture", ".hidden/a.png": encoded()}, r"no images in .*pets.*notes.txt \(no picture\)"),
     ],
 )
 def test_nothing_readable_is_an_error(tmp_path, files, sentence):
@@ -274,14 +284,14 @@ def bomb(path, size, name="bomb.png"):
 
 @pytest.mark.parametrize(("ending", "name"), [(".zip", "a.png"), (".tar.gz", "a.png"), (".tar.gz", "notes.txt")])
 def test_a_bomb_is_refused_by_name(tmp_path, monkeypatch, ending, name):
-    monkeypatch.setattr(folders, "BOMB_BYTES", 2**24)
+    monkeypatch.setattr(archives, "BOMB_BYTES", 2**24)
     with pytest.raises(ValueError, match=rf"'.*b{ending}' .*bomb"):
         load(bomb(tmp_path / f"b{ending}", 2**25, name))
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
 def test_a_member_too_large_for_a_picture_is_named_and_not_read(tmp_path, monkeypatch, ending):
-    monkeypatch.setattr(folders, "LARGEST", 10**6)
+    monkeypatch.setattr(archives, "LARGEST", 10**6)
     (why,) = open_pictures(bomb(tmp_path / f"b{ending}", 2**21)).skipped.values()
     assert why.startswith("2 MB")
 

@@ -283,8 +283,8 @@ def test_an_unreadable_image_is_skipped_counted_and_named(tmp_path, capsys):
         images = load(path)
         assert len(images) == 4 and images.labels.tolist() == [0, 0, 1, 1]
         assert images.skipped == ("a/bad.png", "b/cut.png")
-        assert images.source == "pets · 4 images · 2 skipped as unreadable: a/bad.png, b/cut.png · folder pets"
-    assert capsys.readouterr().out.count("a/bad.png (damaged), b/cut.png (damaged)") == 1
+        assert images.source == "pets · 4 images · 2 left out: a/bad.png, b/cut.png · folder pets"
+    assert capsys.readouterr().out.count("Left out: a/bad.png, b/cut.png (damaged).") == 1
 
 
 def test_a_folder_that_changes_is_prepared_anew(tmp_path, monkeypatch):

@@ -433,7 +433,10 @@ def test_lsun_by_classes(root, capsys):
         load("lsun")
     put(root / "lsun", LSUN)
     images = load("lsun", classes=("tower", "bedroom"))
-    assert images.source.startswith("LSUN · 3 pictures · 1 skipped") and "your copy (lsun)" in images.source
+    assert (
+        images.source.startswith("LSUN · 3 pictures · 1 left out: bedroom_train/bad.webp · ")
+        and "your copy (lsun)" in images.source
+    )
     assert images.classes == ("bedroom", "tower") and images.labels.tolist() == [0, 0, 1]
     assert levels(images) == [1, 2, 4] and images.skipped == ("bedroom_train/bad.webp",)
     assert load("lsun", classes=["bedroom", "tower"]).source == images.source  # the order does not matter
@@ -456,7 +459,9 @@ def test_imagenet(root, capsys):
     images = load("imagenet")
     assert images.source == "ImageNet · 2 pictures · your copy (imagenet/train)"
     assert images.classes == ("n01440764", "n01443537") and levels(images) == [1, 2]
-    assert "1 of 3 images" in capsys.readouterr().out and levels(load("imagenet", split="val")) == [3]
+    assert "n01440764/small.JPEG (smaller than image_size)" in capsys.readouterr().out and levels(
+        load("imagenet", split="val")
+    ) == [3]
     goldfish = load("imagenet", classes=["n01443537"])
     assert levels(goldfish) == [2] and goldfish.classes == ("n01443537",)
 

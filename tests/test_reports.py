@@ -16,7 +16,8 @@ from ganlib import models
 from ganlib.data import ImageSet, cache, load, sets
 from ganlib.data import loading as data
 from ganlib.metrics import cifar_net, score, score_digits
-from ganlib.runs import Run, checkpoint, evaluation, folder, provenance
+from ganlib.runs import Run, checkpoint, cli, evaluation, folder, provenance
+from ganlib.runs.config import Images
 from ganlib.runs.evaluation import evaluate, find_images
 from ganlib.runs.inventory import data as tell
 from ganlib.runs.reports import compare, info
@@ -250,35 +251,37 @@ def test_files_put_where_it_says_are_found(root, tmp_path):
     makers.put(root / "mnist", makers.idx_files(split="test"))
     assert "to get it" not in tell("MNIST")["mnist"]
     makers.put(tmp_path / "mine" / "mnist", makers.idx_files())  # data_root comes first
-    first, second = tyro.cli(tell, args=["mnist", "--data-root", str(tmp_path / "mine")])["mnist"]["train"]
+    first, second = tyro.cli(tell, args=["mnist", "--data-root", str(tmp_path / "mine")], config=cli.HOW)["mnist"][
+        "train"
+    ]
     assert str(tmp_path / "mine") in first and str(root) in second
 
 
-def test_a_folder_of_pictures(tmp_path, capsys):
+def test_a_folder_of_pictures(root, tmp_path, capsys):
     photos = makers.pictures(tmp_path / "photos" / "train", n=5, size=(40, 30)).parent
     makers.pictures(photos / "test", n=2, size=(50, 60), mode="RGB")
     makers.put(photos / "train", {"a/page.png": b"<html>"})
-    before = everything(tmp_path)
+    before = everything(photos)
     (found,) = tell(str(photos)).values()
-    assert everything(tmp_path) == before
-    assert found["what"] == [f"8 pictures · '{photos}'"]
-    assert found["train"] == ["5 pictures · 2 classes a 3, b 2"]
-    assert found["test"] == ["2 pictures · 2 classes a 1, b 1"]
-    assert found["sizes"] == ["most often 40×30 (5), 50×60 (2); at most image_size=30 fits all"]
-    assert found["unreadable"] == ["1", "train/a/page.png (a web page)"]
-    assert "train/a/page.png" in capsys.readouterr().out
+    assert everything(photos) == before
+    assert found["train"][0].startswith("photos · 5 images · 1 left out: train/a/page.png")
+    assert found["test"][0].startswith("photos · 2 test images") and "2 classes: a 3, b 2." in found["train"]
+    assert "2 classes: a 1, b 1." in found["test"] and any("40×30 (5)" in line for line in found["train"])
+    told = capsys.readouterr().out
+    assert "train/a/page.png (a web page)" in told and found["contact sheet"][0] in told
 
 
 def test_an_archive_by_its_name_in_a_data_root(root):
     makers.pack(root / "few.zip", {f"{k}.png": makers.encoded() for k in range(3)})
-    assert tell("few.zip")["few.zip"]["train"] == ["3 pictures · 0 classes"]
-    assert tell("folder", data_root=root / "few.zip")["folder"]["what"][0].startswith("3 pictures")
+    assert tell("few.zip")["few.zip"]["train"][0].startswith("few · 3 images · archive few.zip")
+    found = tell("folder", images=Images(data_root=str(root / "few.zip")))
+    assert found["folder"]["train"][0].startswith("few · 3 images")
 
 
 def test_what_is_not_there_gets_a_sentence(tmp_path):
     makers.put(tmp_path, {"a.zip": b"PK half", "bad/a.png": b"no", "empty/x.txt": b""})
-    assert tell(str(tmp_path / "bad"))[str(tmp_path / "bad")]["unreadable"][1] == "a.png (damaged)"
     for name, sentence in {
+        str(tmp_path / "bad"): r"no images in .*bad.*: a.png \(damaged\)",
         "mnits": "'mnits'.*mnist",
         "no/where": "'no/where'",
         "folder": "root",

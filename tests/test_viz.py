@@ -77,8 +77,8 @@ def test_float_images_sets_and_finished_pictures_are_drawn_too():
     ("draw", "given", "options", "message"),
     [
         (viz.grid, torch.zeros(3, 8, 8), {}, r"\[3, 8, 8\].*\[N, C, H, W\]"),
-        (viz.grid, torch.zeros(2, 2, 8, 8), {}, r"\[2, 2, 8, 8\].*C = 1 or C = 3"),
-        (viz.grid, np.zeros((8, 8, 4), np.uint8), {}, r"\[8, 8, 4\].*\[N, C, H, W\]"),
+        (viz.grid, torch.zeros(2, 2, 8, 8), {}, r"\[2, 2, 8, 8\].*C = 1, 3 or 4"),
+        (viz.grid, np.zeros((8, 8, 5), np.uint8), {}, r"\[8, 8, 5\].*\[N, C, H, W\]"),
         (viz.grid, torch.full((1, 1, 8, 8), float("nan")), {}, "NaN"),
         (viz.grid, noise(), {"cols": 0}, "cols is 0, .* at least 1"),
         (viz.grid, noise(), {"pad": -1}, "pad is -1, .* at least 0"),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib._runtime.device import FUSED
+from ganlib._runtime.players import check_players
 from ganlib._runtime.randomness import global_generators_kept
 
 log = logging.getLogger("ganlib")
@@ -63,6 +64,7 @@ def set_the_stage(gan, batches) -> None:
             batches.load_state_dict(gan.data_position)
         except ValueError as error:
             log.info(f"The images start from their first epoch. {error}")
+    check_players(gan, batches)
 
 
 def start_up(gan, batches, precision) -> None:

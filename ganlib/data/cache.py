@@ -17,7 +17,7 @@ from ganlib.data.folders import Reading
 log = logging.getLogger("ganlib")
 
 MAP_ABOVE = 512 * 2**20  # larger arrays stay on disk, mapped into memory: only what is used is read
-VERSION = 3
+VERSION = 4
 PIXELS, KNOWN, PROGRESS = "pixels.bin", "known.bin", "progress.json"  # the first two are raw numbers, row by row
 WAIT_SECONDS = 600  # to wait for another process that prepares the same images
 
@@ -67,10 +67,10 @@ def keep(entry: Path, stamp: str, reading: Reading, about: Callable[[int], dict]
 
 def _make(making: Path, head: dict, reading: Reading, about: Callable[[int], dict]) -> None:
     done = _left_over(making, head)
-    unopened = len(reading.skipped)  # found by their headers: the chunks do not count them
+    before = {*reading.skipped}  # found by their headers: the chunks do not count them
     reading.skipped.update(done["skipped"])
     n = done["sizes"][0] // math.prod(reading.shape[1:])
-    tried = n + len(reading.skipped) - unopened
+    tried = n + len(reading.skipped) - len(before)
     # Written in order: a full disk raises an error, whereas a mapped file would kill the process.
     with bar(reading.shape[0], "preparing", " images", tried) as progress:
         for chunk in reading.chunks(tried):
@@ -81,9 +81,10 @@ def _make(making: Path, head: dict, reading: Reading, about: Callable[[int], dic
                 done["sizes"][k] += len(data)
                 done["crcs"][k] = zlib.crc32(data, done["crcs"][k])
             n += len(chunk[0])
-            (making / "progress.new").write_text(json.dumps(done | {"skipped": reading.skipped}))
+            found = {name: why for name, why in reading.skipped.items() if name not in before}
+            (making / "progress.new").write_text(json.dumps(done | {"skipped": found}))
             (making / "progress.new").replace(making / PROGRESS)  # if killed, either the old or the new one remains
-            progress.update(n + len(reading.skipped) - unopened - progress.n)
+            progress.update(n + len(found) - progress.n)
     facts = head | {"shape": [n, *reading.shape[1:]], "crcs": done["crcs"], **about(n)}
     (making / "about.json").write_text(json.dumps(facts))
     (making / PROGRESS).unlink(missing_ok=True)

@@ -19,13 +19,25 @@ def to_float(pixels: Tensor) -> Tensor:
     return pixels.float().div_(127.5).sub_(1)
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Convert floats in [-1, 1] to uint8, rounded to nearest and clamped."""
+def quantised(images: Tensor) -> Tensor:
+    """A generator's floats in [-1, 1] as uint8, rounded to nearest and clamped."""
     return images.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def as_uint8(images) -> Tensor:
-    """Convert images [N, C, H, W], uint8 or float in [-1, 1], to uint8 on the CPU."""
+def to_uint8(images: Tensor) -> Tensor:
+    """Convert floats in [-1, 1] to uint8, rounded to nearest and clamped; or in [0, 1], if none is below 0."""
+    if images.numel() and images.min() >= 0:
+        if (high := images.max().item()) > 1.001:
+            raise ValueError(f"Floats from 0 to {high:.4g} do not lie in [-1, 1]: normalise with x / 127.5 - 1.")
+        images = images.detach().float() * 2 - 1
+    return quantised(images)
+
+
+def as_uint8(images, drawn: bool = False) -> Tensor:
+    """Convert images [N, C, H, W], uint8 or float in [-1, 1], to uint8 on the CPU.
+
+    Floats of which none is below 0 are taken as 0 to 1, unless a generator has ``drawn`` them.
+    """
     images = getattr(images, "pixels", images)
     if not isinstance(images, Tensor):
         images = np.require(images, requirements=["C", "W"])  # torch rejects arrays that are mirrored or read-only
@@ -43,7 +55,20 @@ def as_uint8(images) -> Tensor:
     if low < -1.001 or high > 1.001:  # bfloat16 and resizing overshoot by a hair
         why = f"The images run from {low:.2f} to {high:.2f}, but floats must lie in [-1, 1]"
         raise ValueError(f"{why}: end the generator in tanh, or normalise pixels with x / 127.5 - 1.")
-    return to_uint8(images).cpu()
+    return (quantised if drawn else to_uint8)(images).cpu()
+
+
+def ready(images, generator, z: Tensor):
+    """An ImageSet or uint8 [N, C, H, W]; made of whatever ``load`` takes, as the generator draws it."""
+    if isinstance(images, ImageSet):
+        return images
+    if getattr(images, "dtype", None) == torch.uint8 and images.ndim == 4 and images.shape[3] not in (1, 3, 4):
+        return images
+    from ganlib.data.loading import load  # late: it imports every reader
+
+    with torch.no_grad():
+        drawn = generator(z[:2].to(next(generator.parameters()).device))
+    return load(images, image_size=drawn.shape[-1], channels=drawn.shape[1])
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,7 @@ class ImageSet:
     split: str = "train"  # or "test", or the folder's name
     attributes: Tensor | None = None  # float32 [N, A]: 0 or 1 for no and yes
     attribute_names: tuple[str, ...] = ()  # names of the columns of ``attributes``
+    summary: tuple[str, ...] = ()  # sentences about what is in it, and what was done to it
     flip: bool = False  # whether batches mirror each image left to right with probability 1/2
 
     def with_flips(self) -> ImageSet:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ganlib.data.folders import Picked, Reading, Source, by_folders, intact, open_pictures, places, stamp, walk
+from ganlib.data.archives import has_pictures, intact, places, stamp
+from ganlib.data.folders import Picked, Reading, Source, by_folders, open_pictures
 
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -76,7 +77,7 @@ def from_arrays(read: Callable, classes: Sequence[str], pad_to: int = 0) -> Call
 def find_named(folder: Path, split: str, _=None, *, names: Sequence[str], below=("",), form=()) -> Iterator[Source]:
     """Pictures labelled by folder name; ``form``: size, channels, pad_to if small."""
     for place in places(folder, names, below):
-        read = functools.partial(open_pictures, place, split, *form[:2])
+        read = functools.partial(open_pictures, place, split, *form[:2], pick=by_folders)
         where = place.relative_to(folder).as_posix()
         yield Source(where, stamp(place), resized(read, *form[2:]) if form else read, files=[place])
 
@@ -214,7 +215,7 @@ def read_list(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
 def find_by_class(folder: Path, split: str, classes: Sequence[str] | None = None, *, below: str) -> Iterator[Source]:
     """A copy of LSUN or ImageNet; only the folders of ``classes`` are looked into."""
     where, _, ending = below.format(split=split).partition("/*")
-    there = sorted(path.name for path in (folder / where).glob(f"*{ending}") if any(walk(path)))
+    there = sorted(path.name for path in (folder / where).glob(f"*{ending}") if has_pictures(path))
     wanted = there if classes is None else [name + ending for name in sorted(set(classes))]
     if there:
         pick = functools.partial(_pick_classes, wanted, ending)

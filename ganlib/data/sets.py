@@ -13,7 +13,8 @@ import numpy as np
 from ganlib._runtime import device as runtime
 from ganlib._runtime.progress import bar
 from ganlib.data import published, toyfaces
-from ganlib.data.folders import CHUNK, Reading, Source, looks_like_html
+from ganlib.data.archives import looks_like_html
+from ganlib.data.folders import CHUNK, Reading, Source
 from ganlib.data.shapes import SHAPES, draw_shapes
 
 log = logging.getLogger("ganlib")

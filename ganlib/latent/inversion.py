@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ganlib._runtime.device import eval_mode
 from ganlib._runtime.progress import progress as loop
 from ganlib._runtime.randomness import rng
-from ganlib.data.images import ImageSet, as_uint8, to_float, to_uint8
+from ganlib.data.images import ImageSet, as_uint8, quantised, to_float
 
 LIKELIHOODS = ("gaussian", "bernoulli")
 LEAST_SIGMA = 1 / 255  # half a grey level: without it the likelihood of an exact image is unbounded
@@ -96,7 +96,7 @@ def invert(
     error = 127.5 * (made - target[: len(made)].cpu()).square().mean((1, 2, 3)).sqrt()
     about = {"likelihood": likelihood, "restarts": restarts, "steps": step + 1, "lr": lr, "prior": prior, "seed": seed}
     sigma = found[rows] if likelihood == "gaussian" else None
-    return Inversion(z, to_uint8(made), error, nll[rows], sigma, about)
+    return Inversion(z, quantised(made), error, nll[rows], sigma, about)
 
 
 def _nll(made: Tensor, target: Tensor, likelihood: str) -> tuple[Tensor, Tensor]:

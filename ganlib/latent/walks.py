@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganlib._runtime.device import eval_mode
 from ganlib._runtime.randomness import rng
-from ganlib.data.images import to_uint8
+from ganlib.data.images import quantised
 
 PARALLEL = 1e-6  # sine of the angle below which two vectors count as being on one line
 BATCH = 250  # images per batch
@@ -130,7 +130,7 @@ def readings(generator: nn.Module, z: Tensor, measure: Callable[[Tensor], Tensor
     """Apply ``measure``, of uint8 [B, C, H, W], to the images of z: [n, ...], on CPU."""
     where = next(generator.parameters()).device
     with eval_mode(generator):
-        return torch.cat([measure(to_uint8(generator(part.to(where)))).cpu() for part in z.split(BATCH)])
+        return torch.cat([measure(quantised(generator(part.to(where)))).cpu() for part in z.split(BATCH)])
 
 
 def answers(generator: nn.Module, z: Tensor, classify: Classifier) -> Tensor:

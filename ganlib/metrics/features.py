@@ -109,7 +109,7 @@ def fake_batches(fakes: Images, n: int, seed: int = 0, mode: str = "eval") -> It
         how = runtime.eval_mode(fakes) if isinstance(fakes, nn.Module) and mode == "eval" else torch.no_grad()
         with seeded(seed + start, where), how:
             images = fakes(z.to(where))
-        yield as_uint8(images[: n - start])
+        yield as_uint8(images[: n - start], drawn=True)
 
 
 def generate(generator: Images, n: int, seed: int = 0, mode: str = "eval") -> Tensor:

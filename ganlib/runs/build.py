@@ -17,6 +17,7 @@ from ganlib.data.augment import augmented
 from ganlib.data.images import ImageSet
 from ganlib.data.loading import known_name, load
 from ganlib.data.sets import SETS
+from ganlib.data.squares import How
 from ganlib.metrics import cifar_net, score, score_digits
 from ganlib.runs import checkpoint
 from ganlib.runs.config import OF_STEP, Config, settle
@@ -33,6 +34,7 @@ def load_images(config: Config, split: str = "train", download: bool = True) -> 
     """The images that ``config`` names, with flips if it asks for them."""
     size, channels = (28, 1) if config.architecture == "pooled" else (config.image_size, config.channels)
     how = dict(split=split, image_size=size, channels=channels, root=config.data_root, workers=config.workers)
+    how |= {name: value for name in vars(How()) if (value := getattr(config, name)) != getattr(How(), name)}
     whole = functools.partial(load, config.dataset, download=download, **how)
     if not config.classes:
         images = whole(n=config.n)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import tyro
 
-from ganlib.runs.config import GROUPS, LENGTH, Config, Game, Images, Keeping, Networks, Training, suggest
+from ganlib.runs.config import GROUPS, LENGTH, MEANT, Config, Game, Images, Keeping, Networks, Training, suggest
 from ganlib.runs.presets import PRESETS
 
 WRONG, FAILED, INTERRUPTED = 2, 1, 130  # exit codes: invalid input, a failed run, Ctrl-C
@@ -82,6 +82,9 @@ class _Train:
 def _train(words: Sequence[str]) -> int:
     """Parse the settings on top of a preset, or of the resumed run's, and train."""
     base, preset = Config(), None
+    for name in (word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")):
+        if name in MEANT:
+            raise ValueError(f"There is no --{name.replace('_', '-')}; did you mean {MEANT[name]}=VALUE?")
     for _ in range(2):  # first parse: which settings to start from
         default = replace(base, **dict.fromkeys(LENGTH))  # whichever is given replaces all three
         groups = {g.__name__.lower(): g(**{f.name: getattr(default, f.name) for f in fields(g)}) for g in GROUPS}

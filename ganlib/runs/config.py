@@ -25,7 +25,11 @@ class Images:
     workers: int = 1  # threads that decode a folder's images while they are prepared, once
     n: int | None = None  # at most this many images, the classes balanced
     image_size: int | None = None  # height and width in pixels; default: the dataset's own
-    channels: int | None = None  # 1 (grey) or 3 (colour); default: the dataset's own
+    channels: int | None = None  # 1 (grey), 3 (colour) or 4 (transparency, too); default: the dataset's own
+    fit: Literal["crop", "pad", "squash"] = "crop"  # how your pictures that are not square become it
+    small: Literal["enlarge", "skip"] = "enlarge"  # what happens to your pictures that are smaller than image_size
+    background: str = "white"  # colour behind your transparent pictures, and around padded ones
+    range: str | None = None  # low,high: which numbers in your pictures become black and white; default: by a rule
     # flip mirrors reals at random; the others change all images the discriminator sees, for small datasets
     augment: tuple[Literal["flip", "translation", "cutout", "colour"], ...] = ()
 
@@ -58,6 +62,7 @@ class Game:
     r1_gamma: float | None = None  # rpgan, ns-r1: weight of the penalty on reals (1; ns-r1 0.02)
     r1_every: int | None = None  # ns-r1: steps between two penalties, each weighted by their number (8)
     r2_gamma: float | None = None  # rpgan: weight of the penalty on fakes (1)
+    lr: float | None = None  # both learning rates at once
     g_lr: float | None = None  # the generator's learning rate (2e-4; wgan-gp 1e-4; wgan, with RMSprop, 5e-5)
     d_lr: float | None = None  # the discriminator's learning rate, likewise
     betas: tuple[float, float] | None = None  # Adam's decay rates (0.5 0.999; wgan-gp, hinge and rpgan 0 0.9)
@@ -139,11 +144,24 @@ def change(config: Config, given: dict) -> Config:
         raise ValueError(f"There is no setting {suggest(unknown.pop(), asdict(config))}")
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    if (lr := plain.pop("lr", None)) is not None:
+        plain = {"g_lr": lr, "d_lr": lr} | plain
     return check(replace(config, **(dict.fromkeys(LENGTH) if set(LENGTH) & given.keys() else {}) | plain))
+
+
+# What a setting is called elsewhere.
+MEANT = dict.fromkeys(("data", "data_dir", "dataroot", "folder", "images", "input", "path", "train_dir"), "dataset")
+MEANT |= dict.fromkeys(("size", "img_size", "imsize", "resolution"), "image_size") | {"batch": "batch_size"}
+MEANT |= dict.fromkeys(("output", "outdir", "out_dir", "save_dir"), "out") | dict.fromkeys(
+    ("nz", "latent_dim"), "z_dim"
+)
+MEANT |= {"learning_rate": "lr", "resume": "resume_path", "nz": "z_dim", "latent_dim": "z_dim"}
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
     """The end of a sentence that begins with "There is no"."""
+    if MEANT.get(name) in [*names]:
+        return f"'{name}'; did you mean '{MEANT[name]}'?"
     near = difflib.get_close_matches(name, names, 1)
     return f"'{name}'; " + (f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names))}.")
 
@@ -176,6 +194,11 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
     What a network or an optimiser rejects with a clear message is not repeated here.
     """
     yield bool(c.epochs and c.steps), f"epochs={c.epochs} and steps={c.steps} both say how long; give one of them."
+    for name, value in vars(c).items():
+        yield (
+            isinstance(value, str) and not value.strip(),
+            f"{name}={value!r} is empty: give it a value, or leave it out.",
+        )
     nowhere = c.dataset == "folder" and c.data_root is None
     yield nowhere, "dataset=folder needs the folder or archive of images: data_root=PATH."
     for name in OF_STEP:

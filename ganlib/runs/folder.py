@@ -199,7 +199,7 @@ class Run:
             self._recorded, self._written, self._snapshots = time.monotonic(), {}, set()
             self._record()
             text = json.dumps(self.config, indent=2, ensure_ascii=False)
-            durable.write(self.folder / "config.json", f"{text}\n".encode())
+            durable.write(self.folder / "config.json", f"{text}\n".encode(errors="backslashreplace"))
         except OSError as error:
             raise type(error)(f"Cannot write in '{self.folder}' ({error.strerror}); make room in it.") from error
 

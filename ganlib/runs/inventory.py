@@ -1,43 +1,49 @@
-"""Which datasets are here, and what a folder of pictures holds."""
+"""Which datasets are here, and what your own pictures look like to a network."""
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from pathlib import Path
+import logging
+from dataclasses import replace
 from typing import Annotated
 
 import tyro
 
-from ganlib.data import folders
+from ganlib._runtime import device as runtime
+from ganlib.data.folders import SPLITS
 from ganlib.data.loading import GENERATED, find_path, known_name
 from ganlib.data.sets import SETS, Dataset
+from ganlib.runs.build import load_images
+from ganlib.runs.config import Config, Images, check
+from ganlib.viz.images import save_png
+
+ON_SHEET = 100  # images
 
 
 def data(
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None,
     *,
-    data_root: Path | None = None,
+    images: Images = Images(),  # noqa: B008 - frozen
 ) -> dict[str, dict[str, list[str]]]:
-    """List the datasets found here and how to get others, or what a folder holds.
+    """List the datasets found here and how to get others, or what your pictures become.
 
     Args:
-        name: a dataset, or the path of a folder or an archive of pictures. Default: all datasets.
-        data_root: a folder to look in first.
+        name: a dataset, or the path of pictures: a folder, an archive, .npy, .npz, CSV. Default: all datasets.
+        images: as for ``ganlib train``.
     """
     key = known_name(name) if name is not None else None
     if key in GENERATED:
         found = {key: {"to get it": ["nothing: the pictures are drawn, at any size"]}}
     elif name is not None and key not in SETS:
-        found = {name: _pictures(find_path(name, key, data_root))}
+        find_path(name, key, images.data_root)
+        found = {name: _pictures(check(Config(**vars(replace(images, dataset=name)))))}
     else:
-        found = {label: _dataset(SETS[label], data_root) for label in ([key] if key else SETS)}
-    for label, facts in found.items():
-        print(label, *(f"  {fact}: " + "\n    ".join(lines) for fact, lines in facts.items()), sep="\n")
+        found = {label: _dataset(SETS[label], images.data_root) for label in ([key] if key else SETS)}
+        for label, facts in found.items():
+            print(label, *(f"  {fact}: " + "\n    ".join(lines) for fact, lines in facts.items()), sep="\n")
     return found
 
 
-def _dataset(dataset: Dataset, root: Path | None) -> dict[str, list[str]]:
+def _dataset(dataset: Dataset, root: str | None) -> dict[str, list[str]]:
     """The location of each split of a dataset, and how to get what is missing."""
     found = {"what": [f"{dataset.title}: {dataset.unit}, {dataset.channels}×{dataset.size}×{dataset.size}"]}
     found |= {s: [f"{copy.where} · '{copy.files[0]}'" for copy in dataset.copies(s, root)] for s in dataset.splits}
@@ -47,21 +53,24 @@ def _dataset(dataset: Dataset, root: Path | None) -> dict[str, list[str]]:
     return found
 
 
-def _pictures(path: Path) -> dict[str, list[str]]:
-    """The sizes and classes of pictures, from their headers, and what is unreadable."""
-    if not (headers := folders.read_headers(folders.members(path))):
-        raise ValueError(folders.none_readable(path, {}))
-    skipped = [f"{name} ({why})" for name, why in headers.items() if isinstance(why, str)]
-    names = [name for name, header in headers.items() if not isinstance(header, str)]
-    found = {"what": [f"{len(headers):,} pictures · '{path}'"]}
-    for split in folders.SPLITS if names else ():
-        with contextlib.suppress(ValueError):  # there is no such split
-            picked = folders.by_folders(path, names, split)
-            counts = Counter(picked.known.values())
-            classes = ", ".join(f"{label} {counts[k]:,}" for k, label in enumerate(picked.classes[:20]))
-            found[split] = [f"{len(picked.known):,} pictures · {len(picked.classes)} classes {classes}".rstrip()]
-    if names:
-        sizes = Counter(headers[name][:2] for name in names)
-        common, smallest = (", ".join(f"{w}×{h} ({n:,})" for (w, h), n in sizes.most_common(3))), min(map(min, sizes))
-        found["sizes"] = [f"most often {common}; at most image_size={smallest} fits all"]
-    return found | {"unreadable": [f"{len(skipped):,}", *skipped[:10]]}
+def _pictures(config: Config) -> dict[str, list[str]]:
+    """The summary of each split of your pictures, and the file of a contact sheet of the first."""
+    found, log = {}, logging.getLogger("ganlib")
+    for split in SPLITS:
+        log.disabled = True  # load tells a part of it, too
+        try:
+            images = load_images(config, split)
+        except ValueError:
+            if split == "train":
+                raise
+            continue  # there is no such split
+        finally:
+            log.disabled = False
+        print("\n  ".join(images.summary))
+        found[split] = list(images.summary)
+        if split == "train":
+            sheet = runtime.cache_dir() / "contact-sheets" / f"{images.name}.png"
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            save_png(images.take(min(ON_SHEET, len(images))), sheet, scale=max(1, 64 // images.image_size))
+    print(f"A contact sheet, as a network sees them: '{sheet}'")
+    return found | {"contact sheet": [str(sheet)]}

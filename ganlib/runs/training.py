@@ -51,7 +51,8 @@ def train(*, preset: str | None = None, **given) -> History | None:
         except ImportError as error:
             raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard.") from error
     images = build.load_images(config)
-    log.info(str(images))
+    if not images.summary:  # of your own pictures, load has told more
+        log.info(str(images))
     fitted = build.fitted(config, images)
     gan = build.players(fitted, fresh=not (resumed and checkpoint.steps_in(config.resume_path)))
     step, how = build.step(fitted), build.fit_arguments(fitted, images)

@@ -101,6 +101,8 @@ class Animation:
 def _titled(picture: np.ndarray, name: str | None) -> Image.Image:
     """A picture below a white strip with its name, if it has one."""
     image = Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if name is None:
         return image
     page = Image.new(image.mode, (image.width, image.height + HEADER), "white")

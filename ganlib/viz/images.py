@@ -1,8 +1,8 @@
 """Pictures of a run: grids of images, loss curves, and samples over time.
 
-Images are uint8 or float in [-1, 1], tensor or array, ``[N, C, H, W]`` with C = 1 (grey) or 3 (colour). No figure is
-registered with pyplot: a notebook shows it once, at the end of a cell, and none is left open. ``alt`` is the text that
-stands for it where it is read aloud; it need not be given.
+Images are uint8 or float in [-1, 1], tensor or array, ``[N, C, H, W]`` with C = 1 (grey), 3 (colour) or 4 (with
+transparency); floats without any below 0 are taken as 0 to 1. No figure is registered with pyplot: a notebook shows it
+once, at the end of a cell, and none is left open. ``alt`` is the text that stands for it where it is read aloud.
 """
 
 import io
@@ -26,16 +26,16 @@ NAME, LETTER = 8, 6.4  # of names at rows and columns: their font size, and abou
 def grid(images, cols: int | None = None, pad: int = 2, scale: int = 1) -> np.ndarray:
     """The images side by side on white: uint8 ``[H, W, C]``.
 
-    ``images`` are uint8 or float in [-1, 1], ``[N, C, h, w]``, C = 1 or 3, or a finished picture ``[H, W, C]``. A row
-    has ``cols`` images (None: about as many as rows), each has ``pad`` white pixels around it, and finally every pixel
+    ``images`` are as above, or a finished picture ``[H, W, C]``. A row has ``cols`` images (None: about as many as
+    rows), each has ``pad`` white pixels around it, and finally every pixel
     becomes ``scale`` × ``scale`` pixels.
     """
-    if np.shape(images)[2:] in ((1,), (3,)):  # a finished picture
+    if np.shape(images)[2:] in ((1,), (3,), (4,)):  # a finished picture
         images, cols, pad = np.asarray(images).transpose(2, 0, 1)[None], 1, 0
     pixels = as_uint8(images).numpy()
     n, channels, height, width = pixels.shape
-    if channels not in (1, 3):
-        raise ValueError(f"The images have shape {list(pixels.shape)}, but a picture needs C = 1 or C = 3 channels.")
+    if channels not in (1, 3, 4):
+        raise ValueError(f"The images have shape {list(pixels.shape)}, but a picture has C = 1, 3 or 4 channels.")
     cols = math.ceil(math.sqrt(n)) if cols is None else cols
     for name, value, least in (("cols", cols, 1), ("pad", pad, 0), ("scale", scale, 1)):
         if int(value) != value or value < least:
@@ -55,7 +55,7 @@ def show(images, title=None, cols=None, pad=2, scale=None, rows=(), columns=(), 
     ``scale=None`` takes the largest scale up to 4 that keeps the grid within 640 pixels, but one at which an image is
     at least 56 pixels wide: twice a digit's width.
     """
-    finished = np.shape(images)[2:] in ((1,), (3,))  # a picture, as in ``grid``
+    finished = np.shape(images)[2:] in ((1,), (3,), (4,))  # a picture, as in ``grid``
     images = images if finished else as_uint8(images)
     rows, columns, n = list(rows), list(columns), 1 if finished else len(images)
     cols = cols or len(columns) or (math.ceil(n / len(rows)) if rows else None)

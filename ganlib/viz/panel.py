@@ -14,7 +14,7 @@ from PIL import Image
 from ganlib._runtime import notebook
 from ganlib._runtime.device import eval_mode
 from ganlib._runtime.progress import Bar
-from ganlib.data.images import to_uint8
+from ganlib.data.images import quantised
 from ganlib.steps import GAN, change
 from ganlib.viz.controls import score_name, slider, told
 from ganlib.viz.display import img
@@ -172,7 +172,7 @@ class _Panel:
             tall, wide = one.shape[-2:]
             scale = max(1, round(60 / wide))
             columns = min(8, max(1, SAMPLES_WIDE // (scale * wide)))
-            images = to_uint8(generator(z[: columns * max(1, SAMPLES_TALL // (scale * tall))])).cpu()
+            images = quantised(generator(z[: columns * max(1, SAMPLES_TALL // (scale * tall))])).cpu()
         return grid(images, columns, scale=scale)
 
     def _close(self, history) -> None:

@@ -1,0 +1,51 @@
+"""A look at the players before the first step."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import re
+
+import torch
+
+from ganlib._runtime.randomness import global_generators_kept, rng
+
+log = logging.getLogger("ganlib")
+
+
+def check_players(gan, batches) -> None:
+    """Before the first step: refuse what cannot work, and warn of ranges that do not go with ganlib's losses."""
+    players = (("generator", gan.generator, gan.g_opt), ("discriminator", gan.discriminator, gan.d_opt))
+    for name, player, optimiser in players:
+        held = {id(weight) for group in optimiser.param_groups for weight in group["params"]}
+        if not held & (own := {id(weight) for weight in player.parameters()}) and own:
+            build = f"build it from {name}.parameters(), after the {name} itself"
+            raise ValueError(f"{name[0]}_opt holds none of the {name}'s weights, which would never change: {build}.")
+    if gan.steps_done:
+        return
+    # Copies: a network may count its calls, and a hook on it may, too.
+    generator, discriminator = copy.deepcopy((gan.generator, gan.discriminator))
+    for layer in [*generator.eval().modules(), *discriminator.eval().modules()]:
+        layer._forward_hooks.clear()
+    z, reals = gan.fixed_z[:16].to(batches.device), batches.pixels[:16].to(batches.device).float() / 127.5 - 1
+    with torch.no_grad(), global_generators_kept(batches.device):
+        try:
+            fakes = generator(z)
+        except (RuntimeError, ValueError) as error:
+            if not re.search("shape|size|channel", str(error)):
+                return  # the step will say it
+            how = f"give GAN the z_dim that it was built with ({str(error).splitlines()[0]})"
+            raise ValueError(f"The generator does not take z_dim={gan.z_dim} numbers; {how}.") from error
+        except TypeError:  # it takes labels, too
+            return
+        low, high = fakes.min().item(), fakes.max().item()
+        if (low >= 0 and reals.min() < 0) or max(-low, high) > 3:
+            cure = "end the generator in tanh, as the reals lie in [-1, 1]"
+            log.warning(f"The generator's images run from {low:.3g} to {high:.3g}: {cure}.")
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):  # of other shapes, or with labels
+            loud = 20 * torch.randn(len(reals), *reals.shape[1:], generator=rng(0)).to(batches.device)
+            said = torch.stack([discriminator(x).flatten() for x in (reals, -reals, loud, -loud)])
+            if said.min() >= 0 and said.max() <= 1 and ((said > 0) & (said < 1)).any():
+                cure = "leave out its sigmoid, as ganlib's losses take logits"
+                log.warning(f"The discriminator gives numbers from 0 to 1, as if they were probabilities: {cure}.")
