@@ -23,10 +23,10 @@ def animation(history, fps: float = 8, hold_last: float = 1.5, *, columns=(), al
     """A film to end a cell with: the snapshots of a run, or other frames.
 
     ``history`` is what ``fit`` returned, or a list of ``(step, images)``: a strip above each frame names its step, and
-    what was changed by hand since the frame before. Or
-    it is a list of images alone. Images and ``layout`` (cols, pad, scale) are as in ``grid``; ``columns`` are names above
-    them, one for each. ``fps`` is at most 50, as browsers slow faster films down. The last frame is held ``hold_last`` seconds longer before the film restarts.
-    ``alt`` is the text that stands for it where it is read aloud.
+    what was changed by hand since the frame before. Or it is a list of images alone. Images and ``layout`` (cols, pad,
+    scale) are as in ``grid``; ``columns`` are names above them, one for each. ``fps`` is at most 50, as browsers slow
+    faster films down. The last frame is held ``hold_last`` seconds longer before the film restarts. ``alt`` is the text
+    that stands for it where it is read aloud.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps is {fps}, but must be above 0 and at most 50.")
@@ -56,7 +56,7 @@ def save_gif(history, path: str | Path, fps: float = 8, hold_last: float = 1.5, 
 
 
 class Animation:
-    """A film: ``pictures``, uint8 ``[H, W, C]``, their ``names``, ``durations`` in milliseconds, and ``columns``' names.
+    """A film: ``pictures``, uint8 ``[H, W, C]``, their ``names``, and ``durations`` in milliseconds.
 
     In a notebook it is an animated WebP, enlarged by a whole factor if it is small; in print it is the last frame.
     """
