@@ -22,7 +22,7 @@ def test_the_slider_redraws_and_the_square_follows_the_pointer(notebook):
     (square,) = (source(c) for c in read_notebook("02_dcgan_cifar10.ipynb")["cells"] if "viz.explore(" in source(c))
     book = notebook(BEFORE, square)
     book.run_all()
-    book.wait(1)
+    book.wait(1, 180)
     drawn = book.cell(1).locator("img[alt^='ten z']")
     expect(drawn).to_have_attribute("alt", "ten z, 50% of the way from class 0 to class 9", timeout=60_000)
     before = drawn.get_attribute("src")
