@@ -118,7 +118,7 @@ OF_03 = {
 OF_NOTEBOOKS = [
     # notebook, preset, settings of the same name there, and others with what they are there
     ("01_dcgan_mnist", "mnist", (*COMMON, *ADAM, "categories", "epochs"), {"z_dim": "z_dim + categories"}),
-    ("02_dcgan_cifar10", "cifar10-short", (*COMMON, *ADAM, "z_dim", "seconds", "r1_gamma", "r1_every"), {}),
+    ("02_dcgan_cifar10", "cifar10-short", (*COMMON, *ADAM, "z_dim", "r1_gamma", "r1_every"), {}),
     (
         *("04_dcgan_celeba", "celeba-published", (*COMMON, "z_dim", "image_size", "betas")),
         {"g_width": "width", "d_width": "width", "g_lr": "lr", "d_lr": "lr"},

@@ -115,6 +115,18 @@ def test_a_strip_above_the_picture_counts_the_steps(tmp_path):
     assert (first != second).any(axis=(1, 2)).nonzero()[0].max() < films.HEADER
 
 
+def test_names_stand_above_their_columns():
+    run, names = [(step, noise(4, 1, 32)) for step in (0, 5)], ["cat", "automobile"]
+    plain, named = (animation(run, columns=columns, cols=2, scale=3) for columns in ((), names))
+    one, two = (film._frames(1)[0] for film in (plain, named))
+    assert two.width == one.width and two.height == one.height + films.HEADER
+    strip = np.asarray(two.convert("L"))[films.HEADER : 2 * films.HEADER] < 128
+    left, right = strip[:, : two.width // 2], strip[:, two.width // 2 :]
+    assert 0 < left.any(0).sum() < right.any(0).sum()  # the longer name is the wider
+    assert abs(np.flatnonzero(left.any(0)).mean() - two.width / 4) < 4
+    assert np.array_equal(np.asarray(two)[2 * films.HEADER :], np.asarray(one)[films.HEADER :])
+
+
 def test_the_alt_text_is_escaped():
     film = animation([flat(0)], alt='"D" < 1/2 & falling')
     assert 'alt="&quot;D&quot; &lt; 1/2 &amp; falling"' in film._repr_mimebundle_()["text/html"]

@@ -119,7 +119,8 @@ class VirtualDevice(TorchFunctionMode):
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", "")
         if name in ("__get__", "__set__"):
             return self._property(func, name, *args)
-        tensors = tensors_in(args) + tensors_in(kwargs)
+        inputs = args[:1] if func is Tensor.__deepcopy__ else args  # the second is what has been copied before
+        tensors = tensors_in(inputs) + tensors_in(kwargs)
         there = [is_there(tensor) for tensor in tensors]
         if func in (Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.type_as):
             return self._moved(func, *args, **kwargs)

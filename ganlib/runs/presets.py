@@ -22,7 +22,8 @@ DEMO = Config(
 
 _COLOURS = dict(dataset="cifar10", image_size=32, channels=3, augment=("flip",))
 
-# The best found for a few CPU minutes on CIFAR-10 at its own size (benchmarks/README.md). Notebook 02's run.
+# The best found for a few CPU minutes on CIFAR-10 at its own size (benchmarks/README.md). Notebook 02's
+# settings, for 200 seconds.
 CIFAR10_SHORT = Config(
     **_COLOURS,
     **dict(z_dim=100, g_width=32, d_width=24),  # narrow networks: many more steps in the same time

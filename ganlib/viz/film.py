@@ -19,14 +19,14 @@ ON_PAGE, ON_DISK = 500_000, 4_000_000  # bytes; a film that would take more gets
 HEADER, FONT = 26, 16  # pixels: the heights of the strip that names the step, and of its letters
 
 
-def animation(history, fps: float = 8, hold_last: float = 1.5, *, alt: str | None = None, **layout) -> "Animation":
+def animation(history, fps: float = 8, hold_last: float = 1.5, *, columns=(), alt=None, **layout) -> "Animation":
     """A film to end a cell with: the snapshots of a run, or other frames.
 
     ``history`` is what ``fit`` returned, or a list of ``(step, images)``: a strip above each frame names its step, and
-    what was changed by hand since the frame before. Or
-    it is a list of images alone. Images and ``layout`` (cols, pad, scale) are as in ``grid``. ``fps`` is at most 50, as
-    browsers slow faster films down. The last frame is held ``hold_last`` seconds longer before the film restarts.
-    ``alt`` is the text that stands for it where it is read aloud.
+    what was changed by hand since the frame before. Or it is a list of images alone. Images and ``layout`` (cols, pad,
+    scale) are as in ``grid``; ``columns`` are names above them, one for each. ``fps`` is at most 50, as browsers slow
+    faster films down. The last frame is held ``hold_last`` seconds longer before the film restarts. ``alt`` is the text
+    that stands for it where it is read aloud.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps is {fps}, but must be above 0 and at most 50.")
@@ -38,6 +38,7 @@ def animation(history, fps: float = 8, hold_last: float = 1.5, *, alt: str | Non
         changes = [told(name, v) for at, name, v in getattr(history, "changes", ()) if last < at <= (step or 0)]
         names.append(None if step is None else " · ".join([f"step {step:,}", *changes]))
         last = step
+    layout |= {"cols": len(columns)} if columns else {}
     pictures = [grid(images, **layout) for _, images in frames]
     if not pictures:
         raise ValueError("There are no frames to animate; take a snapshot at least once during the run.")
@@ -46,7 +47,7 @@ def animation(history, fps: float = 8, hold_last: float = 1.5, *, alt: str | Non
     # GIF counts hundredths of a second: rounding the end of a frame, not its duration, adds up no errors.
     ends = [10 * round(100 * k / fps) for k in range(len(pictures) + 1)]
     ends[-1] += 10 * round(100 * hold_last)
-    return Animation(pictures, names, np.diff(ends).tolist(), fps, alt)
+    return Animation(pictures, names, np.diff(ends).tolist(), fps, alt, list(columns))
 
 
 def save_gif(history, path: str | Path, fps: float = 8, hold_last: float = 1.5, **layout) -> Path:
@@ -60,8 +61,8 @@ class Animation:
     In a notebook it is an animated WebP, enlarged by a whole factor if it is small; in print it is the last frame.
     """
 
-    def __init__(self, pictures: list[np.ndarray], names: list, durations: list[int], fps: float, alt: str | None):
-        self.pictures, self.names, self.durations, self.fps = pictures, names, durations, fps
+    def __init__(self, pictures: list[np.ndarray], names: list, durations: list[int], fps: float, alt, columns: list):
+        self.pictures, self.names, self.durations, self.fps, self.columns = pictures, names, durations, fps, columns
         height, width = pictures[0].shape[:2]
         self.size = f"{len(pictures)} frames, {width} × {height} pixels"
         ends = f", from {names[0]} to {names[-1]}" if names[0] is not None else ""
@@ -94,20 +95,29 @@ class Animation:
         return write_file(path, film)
 
     def _frames(self, scale: int) -> list[Image.Image]:
-        """The frames, enlarged, each below its name, if it has one."""
-        return [_titled(grid(p, scale=scale), name) for p, name in zip(self.pictures, self.names, strict=True)]
+        """The frames, enlarged, each below its names, if it has any."""
+        named = zip(self.pictures, self.names, strict=True)
+        return [_titled(grid(p, scale=scale), name, self.columns) for p, name in named]
 
 
-def _titled(picture: np.ndarray, name: str | None) -> Image.Image:
-    """A picture below a white strip with its name, if it has one."""
+def _titled(picture: np.ndarray, name: str | None, columns: list) -> Image.Image:
+    """A picture below white strips with its name and those of its columns, if it has any."""
     image = Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if name is None:
+    lines = [(6, name, FONT, "lm")] if name is not None else []
+    if columns:
+        each = image.width / len(columns)
+        size = min(FONT, max(8, 1.7 * each / max(len(str(column)) for column in columns)))  # a letter is 0.55 wide
+        lines += [((k + 0.5) * each, str(column), size, "mm") for k, column in enumerate(columns)]
+    head = HEADER * ((name is not None) + bool(columns))
+    if not head:
         return image
-    page = Image.new(image.mode, (image.width, image.height + HEADER), "white")
-    page.paste(image, (0, HEADER))
-    ImageDraw.Draw(page).text((6, HEADER // 2), name, "black", ImageFont.load_default(FONT), anchor="lm")
+    page = Image.new(image.mode, (image.width, image.height + head), "white")
+    page.paste(image, (0, head))
+    for x, text, size, anchor in lines:
+        y = HEADER // 2 if anchor == "lm" else head - HEADER // 2
+        ImageDraw.Draw(page).text((x, y), text, "black", ImageFont.load_default(size), anchor=anchor)
     return page
 
 
