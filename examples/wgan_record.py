@@ -120,7 +120,8 @@ def moving(moments: list[dict], frames: list[torch.Tensor]) -> list[tuple[int, n
         for axes, (name, style, color) in zip((curves, curves.twinx()), lines, strict=True):
             values = [moment[name] for moment in moments]
             axes.plot([moment["step"] for moment in moments[:k]], values[:k], style, color=color)
-            axes.set(xlim=(moments[0]["step"], moments[-1]["step"]), ylim=(0, 1.05 * max(values)), xlabel="step")
+            axes.set(xlim=(moments[0]["step"], moments[-1]["step"]), yscale="log", xlabel="step")
+            axes.set_ylim(0.8 * min(values), 1.25 * max(values))
             axes.set_ylabel("the critic's loss" if name == "estimate" else "Fréchet distance", color=color)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
