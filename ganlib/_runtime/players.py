@@ -28,7 +28,7 @@ def check_players(gan, batches) -> None:
     generator, discriminator = copy.deepcopy((gan.generator, gan.discriminator))
     for layer in [*generator.eval().modules(), *discriminator.eval().modules()]:
         layer._forward_hooks.clear()
-    z, reals = gan.fixed_z[:16].to(batches.device), batches.pixels[:16].to(batches.device).float() / 127.5 - 1
+    z, reals = gan.fixed_z[:2].to(batches.device), batches.pixels[:2].to(batches.device).float() / 127.5 - 1
     with torch.no_grad(), global_generators_kept(batches.device):
         try:
             fakes = generator(z)
@@ -45,7 +45,7 @@ def check_players(gan, batches) -> None:
             log.warning(f"The generator's images run from {low:.3g} to {high:.3g}: {cure}.")
         with contextlib.suppress(RuntimeError, TypeError, ValueError):  # of other shapes, or with labels
             loud = 20 * torch.randn(len(reals), *reals.shape[1:], generator=rng(0)).to(batches.device)
-            said = torch.stack([discriminator(x).flatten() for x in (reals, -reals, loud, -loud)])
+            said = torch.stack([discriminator(x).flatten() for x in (reals, loud)])
             if said.min() >= 0 and said.max() <= 1 and ((said > 0) & (said < 1)).any():
                 cure = "leave out its sigmoid, as ganlib's losses take logits"
                 log.warning(f"The discriminator gives numbers from 0 to 1, as if they were probabilities: {cure}.")
