@@ -315,13 +315,6 @@ def snapshots_in(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for path in paths if (match := NAME.match(path.name)))
 
 
-def film(name: str, run: str) -> list[tuple[int, Tensor]]:
-    """Samples of a run that comes with ganlib, (step, uint8 [n, C, H, W]): one frame for each moment of its record."""
-    moments, images = checkpoint.record(name)[run], read_snapshot(checkpoint.shipped(f"{name}-{run}", ".png"))
-    frames = images.split(len(images) // len(moments))
-    return [(moment["step"], frame) for moment, frame in zip(moments, frames, strict=True)]
-
-
 def new_file(out: Path | None, default: Path, *others: str) -> Path:
     """``out``, with the suffix of ``default``, or ``default``; numbered if it exists."""
     path = default if out is None else Path(out)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from torch import Tensor
 
 from ganlib.runs import checkpoint, folder
 from ganlib.train import History
@@ -122,3 +123,10 @@ def _curves(histories: dict[str, History]):
         panel.legend(fontsize=8, frameon=False)
     panels[-1].set_xlabel("step (one generator update)")
     return page
+
+
+def film(name: str, run: str) -> list[tuple[int, Tensor]]:
+    """Samples of a run that comes with ganlib, (step, uint8 [n, C, H, W]): one frame for each moment of its record."""
+    moments, images = checkpoint.record(name)[run], folder.read_snapshot(checkpoint.shipped(f"{name}-{run}", ".png"))
+    frames = images.split(len(images) // len(moments))
+    return [(moment["step"], frame) for moment, frame in zip(moments, frames, strict=True)]
