@@ -111,8 +111,6 @@ def _titled(picture: np.ndarray, name: str | None, columns: list) -> Image.Image
         size = min(FONT, max(8, 1.7 * each / max(len(str(column)) for column in columns)))  # a letter is 0.55 wide
         lines += [((k + 0.5) * each, str(column), size, "mm") for k, column in enumerate(columns)]
     head = HEADER * ((name is not None) + bool(columns))
-    if not head:
-        return image
     page = Image.new(image.mode, (image.width, image.height + head), "white")
     page.paste(image, (0, head))
     for x, text, size, anchor in lines:
@@ -135,14 +133,7 @@ def _webp(frames: list[Image.Image], durations: list[int], limit: int) -> bytes:
 
 def _gif(frames: list[Image.Image], durations: list[int], limit: int) -> bytes:
     """A GIF in 256 colours, the same for all frames, or in fewer if it would be too large."""
-    settings = {
-        "extension": ".gif",
-        "plugin": "pillow",
-        "mode": "P",
-        "save_all": True,
-        "duration": durations,
-        "loop": 0,
-    }
+    settings = dict(extension=".gif", plugin="pillow", mode="P", save_all=True, duration=durations, loop=0)
     some = np.concatenate([np.asarray(frame) for frame in frames[:: 1 + (len(frames) - 1) // 16]])
     for colors in (256, 128, 64, 32):
         if frames[0].mode == "L":  # shades of grey
@@ -162,8 +153,7 @@ def _mp4(frames: list[Image.Image], times: list[int], fps: float) -> bytes:
     """An MP4 for any player; each frame is shown a number of times."""
     if not importlib.util.find_spec("imageio_ffmpeg"):
         raise ImportError("An .mp4 needs ffmpeg: pip install imageio-ffmpeg (the extra `video`), and try again.")
-    pictures = [np.asarray(frame.convert("RGB")) for frame in frames]
-    pictures = np.repeat(pictures, times, axis=0)
+    pictures = np.repeat([np.asarray(frame.convert("RGB")) for frame in frames], times, axis=0)
     even = [(0, size % 2) for size in pictures.shape[1:3]]  # most players show only even sizes
     pictures = np.pad(pictures, [(0, 0), *even, (0, 0)], "edge")
     settings = {"extension": ".mp4", "plugin": "FFMPEG", "codec": "libx264", "macro_block_size": 2}
