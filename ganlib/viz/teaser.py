@@ -19,8 +19,8 @@ ALTS = {
     "from noise into a handwritten digit.",
     "02": "Each square is one fixed random vector: in 22 minutes of training on two CPU cores the generator turns it "
     "from noise into a small colour picture, of the kinds in CIFAR-10.",
-    "03": "Sixteen digits of a WGAN-GP run beside its critic's loss and the Fréchet distance: clear digits; at step "
-    "1,000 both numbers leap up and the digits fall apart, to come back only as scraps.",
+    "03": "Sixteen digits of a WGAN-GP run beside the estimate of its critic and the Fréchet distance: clear digits; "
+    "at step 1,000 both numbers leap up and the digits fall apart, to come back only as scraps.",
     "04": "Each square is one fixed random vector: in 75 minutes of training the generator turns it from noise into a "
     "face. Nobody has these faces; it learned from CelebA, which is for non-commercial research only.",
     "05": "Four faces flow into others and back, as their latent vectors go round a circle. Nobody has these faces; "
