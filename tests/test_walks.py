@@ -112,37 +112,6 @@ def test_truncated_draws_are_those_of_the_truncated_normal(truncation):
     assert z[~inside].abs().max() > 0.98 * truncation
 
 
-@pytest.mark.parametrize("n", [1, 4, 400])
-def test_the_map_is_laid_out_as_a_page(n):
-    side = math.isqrt(n)
-    mass = normal.cdf(latent.even_z(n).view(side, side, 2))
-    grows = (torch.arange(side) + 0.5) / side
-    torch.testing.assert_close(mass[:, :, 0], grows.expand(side, side))
-    exact = torch.special.ndtri((torch.arange(side, dtype=torch.float64) + 0.5) / side)
-    assert torch.equal(latent.even_z(n)[:side, 0], exact.float())
-    torch.testing.assert_close(mass[:, :, 1], grows.flip(0)[:, None].expand(side, side))
-
-
-@pytest.mark.parametrize("z_dim", [1, 3, 100])
-def test_even_draws_leave_no_holes_in_any_dimension(z_dim):
-    even, random = latent.even_z(256, z_dim), latent.draw_z(256, z_dim)
-    assert even.shape == random.shape == (256, z_dim) and even.dtype == torch.float32
-    taken = [[len(c.unique()) for c in (normal.cdf(z) * 256).long().clamp(max=255).T] for z in (even, random)]
-    assert min(taken[0]) >= 255  # each of 256 intervals of equal probability has one; rounding may move one across
-    assert max(taken[1]) < 200  # of random ones 1 - 1/e
-    assert torch.equal(even, latent.even_z(256, z_dim, seed=0))
-    assert not torch.equal(even, latent.even_z(256, z_dim, seed=1))
-
-
-def test_no_even_draw_is_infinite(monkeypatch):
-    lowest = torch.zeros(2, 3, dtype=torch.float64)
-    monkeypatch.setattr(
-        torch.quasirandom.SobolEngine, "draw", lambda self, n, dtype: lowest + (1 - 2.0**-30) * (n == 1)
-    )
-    for n, z in ((2, -6.2), (1, 6.2)):  # half a step of 2^-30 from 0 and from 1
-        assert latent.even_z(n, 3)[0].tolist() == pytest.approx([z] * 3, abs=0.1)
-
-
 class Lamp(nn.Module):
     """A generator whose images are bright where the first number of z is positive; the rest of z does nothing."""
 
@@ -214,9 +183,6 @@ Z = torch.zeros(4, 3)
         (lambda: latent.draw_z(2, 2, truncation=math.nan), "truncation is nan.*above 0"),
         (lambda: latent.draw_z(0, 2), "n is 0.*at least 1"),
         (lambda: latent.draw_z(2, 0), "z_dim is 0.*at least 1"),
-        (lambda: latent.even_z(0), "n is 0.*at least 1"),
-        (lambda: latent.even_z(4, 0), "z_dim is 0.*at least 1"),
-        (lambda: latent.even_z(10), "n is 10.*take 9 or 16"),
         (lambda: latent.direction(torch.zeros(2, 4), Z), r"from \[4, 3\] to \[2, 4\]"),
         (lambda: latent.direction(Z[0], Z), r"from \[4, 3\] to \[3\]"),
         (lambda: latent.direction(Z, Z[0]), r"from \[3\] to \[4, 3\]"),

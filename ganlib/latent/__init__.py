@@ -1,4 +1,4 @@
 """The latent space: walks, directions, maps, and the latent vector of an image."""
 
 from ganlib.latent.inversion import invert
-from ganlib.latent.walks import answers, direction, draw_z, even_z, flips, lerp, path, plane, readings, slerp
+from ganlib.latent.walks import answers, direction, draw_z, flips, lerp, path, plane, readings, slerp

@@ -96,23 +96,6 @@ def draw_z(n: int, z_dim: int, seed: int = 0, truncation: float | None = None) -
     return z
 
 
-def even_z(n: int, z_dim: int = 2, seed: int = 0) -> Tensor:
-    """Latent vectors that cover N(0, I) evenly, unlike random ones: [n, z_dim].
-
-    With ``z_dim`` 2 it is a square map, row by row as on a page: the first number grows to the right, the second
-    upwards. With any other they are Sobol points (doi:10.1016/0041-5553(67)90144-9), scrambled by ``seed``.
-    """
-    _check_least(1, n=n, z_dim=z_dim)
-    if z_dim != 2:
-        points = torch.quasirandom.SobolEngine(z_dim, scramble=True, seed=seed).draw(n, dtype=torch.float64)
-        return torch.special.ndtri(points + 2.0**-31).float()  # they have 30 bits: so none is 0 or 1
-    side = math.isqrt(n)
-    if side**2 != n:
-        raise ValueError(f"n is {n}, but a map is a square: take {side**2} or {(side + 1) ** 2}.")
-    even = torch.special.ndtri((torch.arange(side, dtype=torch.float64) + 0.5) / side).float()
-    return torch.cartesian_prod(-even, even).flip(1)
-
-
 def direction(z_with: Tensor, z_without: Tensor) -> Tensor:
     """The mean latent vector with an attribute minus that without it: [z_dim].
 

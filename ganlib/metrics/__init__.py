@@ -1,6 +1,6 @@
 """Scores of a generator, with their protocol and the score of real images."""
 
-from ganlib.metrics.discriminator import overfitting, probe
+from ganlib.metrics.discriminator import overfitting
 from ganlib.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from ganlib.metrics.doctor import diagnose
 from ganlib.metrics.features import Features, extract, generate
