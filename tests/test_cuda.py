@@ -217,7 +217,7 @@ def test_the_gpus_start_up_does_not_count_and_changes_no_number(gpu, monkeypatch
     (losses, (tensors, facts), seconds, _), (wanted, (expected, known), _, _) = go(seconds=4), go(steps=4)
     assert seconds == 4 and losses == {name: values for name, values in wanted.items()} and facts == known
     assert all(torch.equal(value, expected[name]) for name, value in tensors.items())
-    assert clock[0] == 2 * (1 + 4)  # each run with its start-up
+    assert clock[0] == 2 * (1 + 1 + 4)  # each run with a look at the players, and its start-up
 
 
 def test_losses_and_the_clock_are_read_every_25_steps(gpu, monkeypatch):
