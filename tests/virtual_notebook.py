@@ -27,7 +27,8 @@ from ganlib.data import loading, sets
 from ganlib.metrics import features
 from helpers import ROOT, plain_python, read_notebook, source
 
-STEPS, IMAGES, FEATURES = 3, 900, 500  # at most: of each fit and each loop, of each set, kept of each set
+# At most: of each fit and each loop, of each step, of each set, kept of each set.
+STEPS, BATCH, IMAGES, FEATURES = 3, 16, 900, 500
 SMALLER = {"steps": 1 / 3000, "epochs": 1 / 30, "seconds": 1 / 100, "n_train": 1 / 200, "n_samples": 1 / 50}
 
 
@@ -35,8 +36,9 @@ def make_small() -> None:
     """Cut what a budget does not cut: that it runs is the question, not what it finds."""
     own_fit, own_load, own_progress = train.fit, loading.load, loops.progress
 
-    def fit(*args, steps=None, seconds=None, **how):
-        return own_fit(*args, steps=min(steps or STEPS, STEPS), **how | {"watchers": ()})
+    def fit(*args, steps=None, seconds=None, batch_size=64, **how):
+        how |= {"steps": min(steps or STEPS, STEPS), "batch_size": min(batch_size, BATCH), "watchers": ()}
+        return own_fit(*args, **how)
 
     def load(name, *, n=None, **how):
         return own_load(name, n=min(n or IMAGES, IMAGES), **how)
