@@ -24,12 +24,13 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from torch import Tensor
 
+from ganlib._runtime import device as runtime
 from ganlib._runtime.randomness import seed_step
 from ganlib.runs import checkpoint, provenance
 from ganlib.steps import GAN
 from ganlib.train import fit
 
-PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+NAMES = {dtype: name for name, dtype in runtime.PRECISIONS.items()}
 
 
 def place() -> tuple[int, int]:
@@ -122,7 +123,7 @@ class _Shared(functools.partial):
             _word_of_first(1)
             where = gan.device.partition(":")[0]
             kind = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else torch.float32
-            self.sent = _from_first((*checkpoint.capture(gan), PRECISIONS[kind]))
+            self.sent = _from_first((*checkpoint.capture(gan), NAMES[kind]))
         if not _word_of_first(1):
             raise KeyboardInterrupt  # ends fit
         if rank:  # or dropout and augmentations would be those of rank 0
