@@ -898,6 +898,14 @@ def judged_by(*last):
     return nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 1), *last, nn.Flatten(0))
 
 
+def unsure():
+    """Logits that happen to lie between 0 and 1, as those of a new discriminator can."""
+    network = judged_by()
+    nn.init.constant_(network[3].weight, 1e-4)
+    nn.init.constant_(network[3].bias, 0.5)
+    return network
+
+
 WARNED = [
     (lambda: players(drawn_by(nn.Sigmoid())), "generator's images run from 0.* tanh"),
     (lambda: players(drawn_by(nn.Sigmoid(), Times())), "generator's images run from .* tanh"),
@@ -907,7 +915,9 @@ WARNED = [
     (lambda: players(), None),
     (lambda: players(drawn_by(nn.Tanh())), None),
     (lambda: players(drawn_by()), None),
+    (lambda: players(discriminator=nn.Sequential(judged_by(), nn.Sigmoid(), nn.Unflatten(0, (-1, 1)))), "sigmoid"),
     (lambda: players(discriminator=judged_by()), None),
+    (lambda: players(discriminator=unsure()), None),
     (lambda: players(discriminator=nn.Sequential(judged_by(), nn.Tanh())), None),
 ]
 REFUSED = [

@@ -9,7 +9,7 @@ import re
 
 import torch
 
-from ganlib._runtime.randomness import global_generators_kept, rng
+from ganlib._runtime.randomness import global_generators_kept
 
 log = logging.getLogger("ganlib")
 
@@ -43,9 +43,15 @@ def check_players(gan, batches) -> None:
         if (low >= 0 and reals.min() < 0) or max(-low, high) > 3:
             cure = "end the generator in tanh, as the reals lie in [-1, 1]"
             log.warning(f"The generator's images run from {low:.3g} to {high:.3g}: {cure}.")
-        with contextlib.suppress(RuntimeError, TypeError, ValueError):  # of other shapes, or with labels
-            loud = 20 * torch.randn(len(reals), *reals.shape[1:], generator=rng(0)).to(batches.device)
-            said = torch.stack([discriminator(x).flatten() for x in (reals, loud)])
-            if said.min() >= 0 and said.max() <= 1 and ((said > 0) & (said < 1)).any():
+        with contextlib.suppress(RuntimeError, TypeError, ValueError), torch.enable_grad():  # other shapes, labels
+            if ends_in_sigmoid(discriminator(reals.requires_grad_())):
                 cure = "leave out its sigmoid, as ganlib's losses take logits"
                 log.warning(f"The discriminator gives numbers from 0 to 1, as if they were probabilities: {cure}.")
+
+
+def ends_in_sigmoid(output: torch.Tensor) -> bool:
+    """Whether a sigmoid was the last to compute it: logits, too, can happen to lie between 0 and 1."""
+    node = output.grad_fn
+    while node is not None and re.match("View|Reshape|Squeeze|Unsafe|ToCopy|Select|Alias", node.name()):
+        node = node.next_functions[0][0]
+    return node is not None and node.name().startswith("Sigmoid")
