@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import types
 
 import imageio.v3 as iio
@@ -243,29 +242,6 @@ def test_a_longer_run_keeps_how_often_it_looks(made, tmp_path):
     run = resume(made, tmp_path / "run", "--steps", "200", "--checkpoint-every", "150")
     assert [step for step, _ in run.history.snapshots] == [*range(0, 201, 2)]
     assert checkpoint.steps_in(tmp_path / "run") == [100, 150, 200]
-
-
-def test_tensorboard_gets_everything_or_is_told_to_be_missing(train, made, tmp_path, monkeypatch, capsys):
-    told = []
-    writer = types.SimpleNamespace(
-        add_scalar=lambda name, value, step: told.append((name, step)),
-        add_image=lambda name, picture, step, dataformats: told.append((name, step, picture.shape[2], dataformats)),
-        close=lambda: told.append("closed"),
-    )
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = lambda folder: told.clear() or writer
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    monkeypatch.setattr(build, "score_for", lambda images: lambda generator: {"fd_x": 12.5})
-    train("--tensorboard", "--steps", "3", "--snapshot-every", "2", "--score-every", "3")
-    wanted = {("loss/g_loss", k) for k in (1, 2, 3)} | {("samples", k, 3, "HWC") for k in (0, 2)}
-    assert wanted | {("score/fd_x", 0), ("score/fd_x", 3)} <= set(told) and len(told) == 11 and told[-1] == "closed"
-    resume(made, tmp_path / "run", "--steps", "5")  # all of the run again, so that nothing is there twice
-    assert [t for t in told if t[0] == "loss/g_loss"] == [("loss/g_loss", k) for k in range(1, 6)]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    capsys.readouterr()
-    assert cli.main(["train", *TINY, "--tensorboard", "--out", str(tmp_path / "other")]) == 2
-    told = capsys.readouterr()
-    assert "pip install tensorboard" in told.err and not told.out and not (tmp_path / "other").exists()
 
 
 def test_the_lines_of_the_page_on_the_command_line_are_understood(monkeypatch, capsys):

@@ -94,7 +94,6 @@ class Keeping:
     score_every: int | None = None  # steps between two scores (a tenth of the run, at least 100); 0 for none
     checkpoint_every: int = 1000  # steps between two checkpoints
     keep_epochs: tuple[int, ...] = ()  # epochs whose checkpoints are kept besides the last three and the best
-    tensorboard: bool = False  # also write TensorBoard logs
     dry_run: bool = False  # only print what would be done
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import re
 import shlex
@@ -45,11 +44,6 @@ def train(*, preset: str | None = None, **given) -> History | None:
     device = runtime.device(config.device)
     if config.batch_size % processes:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared by {processes} processes: take a multiple.")
-    if config.tensorboard:
-        try:
-            importlib.import_module("torch.utils.tensorboard")  # before anything is started
-        except ImportError as error:
-            raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard.") from error
     images = build.load_images(config)
     if not images.summary:  # of your own pictures, load has told more
         log.info(str(images))
@@ -74,10 +68,9 @@ def train(*, preset: str | None = None, **given) -> History | None:
     run = Run(folder, resume=resumed, allow_changes=config.allow_changes, **kept)
     alone = processes == 1 and someone_there()  # a panel changes the settings of one process only
     shown = panel(gan, step, run=run) if alone else Lines(config.print_every)
-    watchers = [shown] + [Board(folder / "tensorboard")] * config.tensorboard
     try:
         with _shared(gan, step, images, device, folder) if processes > 1 else contextlib.nullcontext(step) as step:
-            history = fit(gan, step, images, **how, run=run, watchers=watchers)
+            history = fit(gan, step, images, **how, run=run, watchers=[shown])
     except BaseException:
         with contextlib.suppress(OSError):
             folder.rmdir()  # a folder that is still empty
@@ -145,31 +138,3 @@ def _finish(gan: GAN, history: History, folder: Path) -> None:
             film.save_gif(viz.spread_snapshots(history, 60), folder / "training.gif", fps=8, hold_last=2)
         viz.curves(history).savefig(folder / "curves.png", dpi=120)
         log.info(f"samples.png, training.gif, curves.png and checkpoints are in '{folder}'.")
-
-
-class Board:
-    """A TensorBoard watcher for ``fit``; a resumed run is written from its beginning."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.writer, self.written = folder, None, (0, 0, -1)
-
-    def __call__(self, history: History) -> None:
-        """Write what is new; close the files at the end of the run."""
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            for old in self.folder.glob("events.out.tfevents.*"):
-                old.unlink()
-            self.writer = SummaryWriter(str(self.folder))
-        losses, scores, snapshot = self.written
-        for name, values in history.losses.items():
-            for k in range(losses, len(values)):
-                self.writer.add_scalar(f"loss/{name}", values[k], history.first_step + k + 1)
-        for step, numbers in history.scores[scores:]:
-            for name, value in numbers.items():
-                self.writer.add_scalar(f"score/{name}", value, step)
-        for step, images in ((at, some) for at, some in history.snapshots if at > snapshot):
-            self.writer.add_image("samples", viz.grid(images, cols=8), step, dataformats="HWC")
-        self.written = history.steps, len(history.scores), history.snapshots[-1][0] if history.snapshots else -1
-        if not history.running:
-            self.writer.close()
