@@ -28,7 +28,7 @@ from ganlib.runs.checkpoint import PRETRAINED
 from ganlib.runs.folder import write_snapshot
 from ganlib.steps import frozen
 
-Z_DIM, BATCH, RATE, BETAS, GAMMA = 100, 32, 1e-3, (0.0, 0.99), 0.1
+Z_DIM, BATCH, RATE, BETAS, GAMMA = 100, 32, 2e-3, (0.0, 0.99), 0.05
 WIDTHS = (32, 64, 128), (24, 48, 96)  # of the generator's and the discriminator's maps at 16, 8 and 4 pixels
 SAMPLES = 2000  # that are scored
 SHOWN = 12  # samples of a rung in the picture
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "pack"))
     parser.add_argument("--rungs", nargs="*", default=[*RUNGS, *SIDE], help="names of rungs")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=90, help="processor time of each run")
+    parser.add_argument("--seconds", type=float, default=60, help="processor time of each run")
     parser.add_argument("--runs", type=Path, default=Path("runs/modern-ladder"), help="folder of the results")
     parser.add_argument("--out", type=Path, default=PRETRAINED, help="folder to pack them into")
     args = parser.parse_args()
