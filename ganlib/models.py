@@ -11,13 +11,13 @@ logit each, [B], with no sigmoid. The builders share these arguments; a ValueErr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from ganlib._runtime.device import eval_mode
+from ganlib import residual
+from ganlib._runtime.inside import count_parameters, describe, outputs  # noqa: F401 - they belong here, too
 from ganlib._runtime.randomness import rng, seeded
 from ganlib._runtime.weights import Network
 from ganlib._runtime.weights import load_strict as load_strict
@@ -246,6 +246,26 @@ def pooled_discriminator(seed=0) -> Discriminator:
     return initialise(Discriminator(layers, 28, 1, config), seed)
 
 
+def residual_generator(image_size=32, channels=3, width=32, z_dim=64, *, blocks=1, seed=0) -> Generator:
+    """A small R3GAN's generator: residual blocks, bilinear doublings, no normalisation.
+
+    Args:
+        image_size: 4, 5, 6 or 7 times a power of 2, from 8 on; ``width`` is a multiple of 8.
+        blocks: at each size below the image's own; the paper has 2 there and at its own.
+
+    Source: Huang et al. 2024, arXiv:2501.05441, section 3, config E; see :mod:`ganlib.residual`.
+    """
+    config = {"kind": "residual", **locals()}
+    return Generator(residual.upwards(image_size, channels, width, z_dim, blocks, rng(seed)), z_dim, config)
+
+
+def residual_discriminator(image_size=32, channels=3, width=32, *, blocks=1, seed=0) -> Discriminator:
+    """Its mirror image: halving bilinearly is taking the mean of each four pixels."""
+    config = {"kind": "residual", **locals()}
+    layers = residual.downwards(image_size, channels, width, blocks, rng(seed))
+    return Discriminator(layers, image_size, channels, config)
+
+
 def mlp_generator(z_dim=2, width=64, seed=0, *, depth=2) -> nn.Sequential:
     """Latent vectors [B, z_dim] to points [B, 2]; ``depth`` hidden layers of ReLUs."""
     return he_normal(nn.Sequential(*_hidden([z_dim, *[width] * depth], nn.ReLU), nn.Linear(width, 2)), seed)
@@ -266,6 +286,7 @@ BUILDERS = {
     "dcgan": (dcgan_generator, dcgan_discriminator),
     "linear": (linear_generator, linear_discriminator),
     "pooled": (pooled_generator, pooled_discriminator),
+    "residual": (residual_generator, residual_discriminator),
 }
 Generator.builders, Discriminator.builders = ({kind: pair[k] for kind, pair in BUILDERS.items()} for k in (0, 1))
 
@@ -299,42 +320,3 @@ def he_normal(model: nn.Module, seed: int) -> nn.Module:
             nn.init.normal_(layer.weight, 0.0, (2 / layer.in_features) ** 0.5, generator=draw)
             nn.init.zeros_(layer.bias)
     return model
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of parameters of ``model``, frozen ones included, buffers not."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def outputs(model: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[nn.Module, tuple[int, ...]]]:
-    """The layers of ``model`` as they run, each with its output's shape, no batch.
-
-    The model runs once, in eval mode, on zeros of ``input_shape`` (without the batch); nothing in it changes.
-    """
-    found = []
-
-    def note(layer, _, output):
-        found.append((layer, tuple(output.shape[1:])))
-
-    with ExitStack() as stack:
-        for layer in model.modules():
-            if not list(layer.children()):
-                stack.enter_context(layer.register_forward_hook(note))
-        stack.enter_context(eval_mode(model))
-        model(torch.zeros(1, *input_shape, device=next(model.parameters()).device))
-    return found
-
-
-def describe(model: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Print the output shape and the parameter count of each layer of ``model``.
-
-    ``input_shape`` is that of one example: ``(100,)`` for a generator, ``(3, 64, 64)`` for a discriminator.
-    """
-    print(f"{'input':<36}{' x '.join(map(str, input_shape)):>18}")
-    for layer, shape in outputs(model, input_shape):
-        title, n = type(layer).__name__, count_parameters(layer)
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):  # for example ConvTranspose2d 4x4, stride 2
-            title += " {}x{}".format(*layer.kernel_size)
-            title += f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
-        print(f"{title:<36}{' x '.join(map(str, shape)) or '1':>18}{n or '':>14{',' if n else ''}}")
-    print(f"{'parameters':<36}{'':>18}{count_parameters(model):>14,}")

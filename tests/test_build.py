@@ -74,8 +74,12 @@ def test_norm_is_in_the_discriminator(norm):
     assert found & {*NORMS.values()} == {NORMS[norm]} - {None} if norm in NORMS else not found & {*NORMS.values()}
 
 
-@pytest.mark.parametrize(("kind", "more"), [("conv", {}), ("linear", {}), ("pooled", {"g_width": 32, "d_width": 32})])
-def test_architectures_are_those_of_ganlib(kind, more):
+WIDE = {"residual": 8, "pooled": 32}
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear", "residual", "pooled"])
+def test_architectures_are_those_of_ganlib(kind):
+    more = {"g_width": WIDE[kind], "d_width": WIDE[kind]} if kind in WIDE else {}
     size = dict(image_size=28, channels=1) if kind == "pooled" else {}
     gan = build.players(tiny(architecture=kind, **size, **more))
     assert gan.generator.config["kind"] == gan.discriminator.config["kind"] == {"conv": "dcgan"}.get(kind, kind)

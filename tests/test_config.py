@@ -61,6 +61,8 @@ def test_one_length_takes_the_place_of_another():
         ({"r1_every": 0, "loss": "ns-r1"}, "r1_every=0.*at least 1"),
         ({"d_depth": 2, "architecture": "linear"}, "d_depth.*architecture=linear"),
         ({"norm": "batch", "loss": "wgan-gp"}, "norm=batch.*take norm=none"),
+        ({"base": 7, "architecture": "residual"}, "base.*architecture=residual.*take architecture=conv"),
+        ({"blocks": 2}, "blocks.*architecture=conv.*take architecture=residual"),
         ({"g_width": 8, "architecture": "pooled"}, "g_width.*architecture=pooled"),
         ({"architecture": "pooled", "image_size": 32}, "pooled.*28 grey pixels.*conv"),
         ({"architecture": "pooled", "channels": 3}, "28 grey pixels"),

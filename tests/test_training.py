@@ -78,6 +78,9 @@ EFFECTS = {
     "--channels 1": lambda run: run.history.snapshots[-1][1].shape[1] == 1,
     "--augment flip": lambda run: run.images.flip,
     "--architecture linear": lambda run: run.gan.generator.config["kind"] == "linear",
+    "--architecture residual --g-width 8 --d-width 8 --blocks 2": lambda run: (
+        run.gan.generator.config["kind"] == "residual" and run.gan.discriminator.config["blocks"] == 2
+    ),
     "--z-dim 6": lambda run: run.gan.generator[0].in_channels == 6,
     "--z-dim 6 --categories 4": lambda run: run.gan.generator[0].k == 4,
     "--g-width 3": lambda run: run.gan.generator[-2].in_channels == 3,

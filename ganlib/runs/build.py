@@ -62,6 +62,9 @@ def players(config: Config, fresh: bool = True) -> GAN:
     elif config.architecture == "linear":
         generator = models.linear_generator(*size, config.g_width, z_dim, seed=g_seed)
         networks = generator, models.linear_discriminator(*size, config.d_width, seed=d_seed)
+    elif config.architecture == "residual":
+        generator = models.residual_generator(*size, config.g_width, z_dim, blocks=config.blocks, seed=g_seed)
+        networks = generator, models.residual_discriminator(*size, config.d_width, blocks=config.blocks, seed=d_seed)
     else:
         how = dict(base=config.base, categories=config.categories, seed=g_seed)
         generator = models.dcgan_generator(*size, config.g_width, z_dim, **how)

@@ -38,12 +38,14 @@ class Images:
 class Networks:
     """The two players."""
 
-    architecture: Literal["conv", "linear", "pooled"] = "conv"  # DCGAN; with linear ends; the layout of a classifier
+    # conv: DCGAN; linear: with linear ends; pooled: the layout of a classifier; residual: a small R3GAN
+    architecture: Literal["conv", "linear", "pooled", "residual"] = "conv"
     z_dim: int = 64  # size of the latent vector
     categories: int = 0  # conv: how many of z's numbers are a one-of-n choice; 0: none
     g_width: int = 32  # channels of the generator's last feature map
     d_width: int = 32  # channels of the discriminator's first feature map
     base: int = 4  # conv: largest side of the smallest feature map, in pixels
+    blocks: int = 1  # residual: blocks at each size; its paper has 2
     d_depth: int = 1  # conv: the discriminator's convolutions at each size before it is halved; DCGAN has 1
     norm: Literal["batch", "none", "layer", "instance", "spectral"] | None = None  # of the discriminator (by the loss)
     generator: str | None = None  # weights to start from: a .safetensors or .pth file, a checkpoint or a run
@@ -120,11 +122,14 @@ OF_STEP = ("n_critic", "clip_value", "gp_weight", "r1_gamma", "r1_every", "r2_ga
 LENGTH = ("epochs", "steps", "seconds")
 PER_IMAGE = ("wgan-gp", "rpgan")  # their penalties are per image, but BatchNorm mixes images
 OF_CONV = ("base", "norm", "categories", "d_depth")
-USELESS = {"conv": (), "linear": OF_CONV, "pooled": (*OF_CONV, "g_width", "d_width")}  # by architecture
+USELESS = {  # by architecture
+    **{"conv": ("blocks",), "linear": (*OF_CONV, "blocks"), "residual": OF_CONV},
+    "pooled": (*OF_CONV, "blocks", "g_width", "d_width"),
+}
 
 # Setting -> its minimum, and the value it must stay below.
 RANGES = {
-    **dict.fromkeys(("n", "d_depth", "n_critic", "r1_every", "epochs", "steps", "batch_size"), (1, math.inf)),
+    **dict.fromkeys(("n", "d_depth", "blocks", "n_critic", "r1_every", "epochs", "steps", "batch_size"), (1, math.inf)),
     **dict.fromkeys(("workers", "print_every", "snapshot_every", "checkpoint_every"), (1, math.inf)),
     **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "g_lr", "d_lr"), (0, math.inf)),
     **dict.fromkeys(("z_dim", "g_width", "d_width"), (1, 2**20)),
@@ -207,7 +212,9 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
     mixes = f"norm=batch mixes the images of a batch, but loss={c.loss} penalises each one: take norm=none or layer."
     yield c.loss in PER_IMAGE and c.norm == "batch", mixes
     for name in USELESS[c.architecture]:
-        sentence = f"{name} does nothing with architecture={c.architecture}: leave it out, or take architecture=conv."
+        whose = "residual" if name == "blocks" else "conv"
+        sentence = f"{name} does nothing with architecture={c.architecture}: leave it out, or take "
+        sentence += f"architecture={whose}."
         yield getattr(c, name) != getattr(Config(), name), sentence
     if c.architecture == "pooled":
         other = c.image_size not in (None, 28) or c.channels not in (None, 1)

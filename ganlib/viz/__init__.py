@@ -1,6 +1,7 @@
 """Pictures: grids, curves, films, network diagrams, games in the plane, controls."""
 
 from ganlib.viz.controls import explore
+from ganlib.viz.dirac import dirac
 from ganlib.viz.display import alt, register
 from ganlib.viz.draggable import draggable
 from ganlib.viz.film import animation, save_gif
