@@ -164,12 +164,13 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, rng: torch.G
     return (_input_gradients(critic, epsilon * real + (1 - epsilon) * fake).norm(dim=1) - 1).square().mean()
 
 
-def r1_penalty(discriminator: nn.Module, real: Tensor, *, batch_norm: bool = False) -> Tensor:
+def r1_penalty(discriminator: nn.Module, real: Tensor, *y: Tensor, batch_norm: bool = False) -> Tensor:
     """Half the squared length of the gradient at the reals: ``E[|∇D(x)|²] / 2``.
 
     Args:
         discriminator: network [B, ...] -> logits [B]; if it has BatchNorm, there is a warning.
         real: [B, ...], such as [B, C, H, W]; it gets no gradient.
+        y: what else the discriminator takes, such as labels.
         batch_norm: whether BatchNorm is intended, so that there is no warning. The penalty is then on how all logits of
             a batch together change with each example: not the paper's bound, but still a penalty on steepness.
 
@@ -178,7 +179,7 @@ def r1_penalty(discriminator: nn.Module, real: Tensor, *, batch_norm: bool = Fal
 
     Source: Mescheder et al. 2018, arXiv:1801.04406, eq. (9).
     """
-    return _input_gradients(discriminator, real, batch_norm).square().sum(dim=1).mean() / 2
+    return _input_gradients(discriminator, real, *y, batch_norm=batch_norm).square().sum(dim=1).mean() / 2
 
 
 def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
@@ -186,7 +187,7 @@ def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
     return r1_penalty(discriminator, fake)
 
 
-def _input_gradients(critic: nn.Module, points: Tensor, batch_norm: bool = False) -> Tensor:
+def _input_gradients(critic: nn.Module, points: Tensor, *y: Tensor, batch_norm: bool = False) -> Tensor:
     """The gradient of each score by its example, flat [B, D], itself differentiable."""
     if not batch_norm and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in critic.modules()):
         warnings.warn(
@@ -199,7 +200,7 @@ def _input_gradients(critic: nn.Module, points: Tensor, batch_norm: bool = False
     with torch.autocast(points.device.type, enabled=False):
         points = _full(points.detach()).requires_grad_()
         # The sum's gradient is every example's own, as no score depends on another example.
-        (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
+        (gradients,) = torch.autograd.grad(critic(points, *y).sum(), points, create_graph=True)
     return gradients.flatten(1)
 
 

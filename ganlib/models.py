@@ -10,7 +10,8 @@ logit each, [B], with no sigmoid. The builders share these arguments; a ValueErr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from importlib import import_module
 from itertools import pairwise
 
 import torch
@@ -72,24 +73,6 @@ class CategoricalCode(nn.Module):
             soft = CHOSEN * rivals.softmax(1)
             code = code + soft - soft.detach()
         return torch.cat([numbers, code], 1)
-
-
-class PerClass(nn.Module):
-    """One generator for each class, all with one z_dim: image i has class i modulo k."""
-
-    def __init__(self, generators: Sequence[nn.Module]):
-        super().__init__()
-        sizes = {generator.z_dim for generator in generators}
-        if len(sizes) != 1:
-            raise ValueError(f"PerClass needs one generator for each class, all of one z_dim, but got {sorted(sizes)}.")
-        self.generators = nn.ModuleList(generators)
-        (self.z_dim,) = sizes
-        self.averaged = all(getattr(generator, "averaged", False) for generator in generators)
-
-    def forward(self, z: Tensor) -> Tensor:
-        turns = torch.arange(len(z), device=z.device) % len(self.generators)
-        parts = [generator(z[turns == c]) for c, generator in enumerate(self.generators) if c < len(z)]
-        return torch.cat(parts)[turns.argsort(stable=True).argsort()]  # back to the order of z
 
 
 def dcgan_generator(image_size=64, channels=3, width=64, z_dim=100, *, base=4, categories=0, seed=0) -> Generator:
@@ -281,8 +264,13 @@ def _hidden(sizes, activation) -> list[nn.Module]:
     return [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), activation())]
 
 
+def _late(name: str):  # ganlib.conditional builds upon this module
+    return lambda **config: getattr(import_module("ganlib.conditional"), name)(**config)
+
+
 # kind, as named in a network's config -> (generator, discriminator)
 BUILDERS = {
+    "conditional": (_late("conditional_generator"), _late("conditional_discriminator")),
     "dcgan": (dcgan_generator, dcgan_discriminator),
     "linear": (linear_generator, linear_discriminator),
     "pooled": (pooled_generator, pooled_discriminator),

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from ganlib import losses
 from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, fresh, rng
 
-Batches = Iterator[Tensor]  # of real images, float32 [B, C, H, W] in [-1, 1]
+Batches = Iterator[Tensor]  # of real images, float32 [B, C, H, W] in [-1, 1]; some steps take (images, labels)
 Record = dict[str, Tensor]  # name -> scalar
 
 
@@ -90,6 +90,11 @@ def frozen(model: nn.Module):
             weight.requires_grad_(True)
 
 
+def labelled(z: Tensor, y: Tensor | None = None) -> Tensor:
+    """z [B, z_dim] with the label y, one-hot [B, K], as its last K numbers, if given."""
+    return z if y is None else torch.cat([z[:, : -y.shape[1]], y], 1)
+
+
 def dcgan_step(gan: GAN, batches: Batches) -> Record:
     """One step of the non-saturating game: ``d_loss`` and ``g_loss``.
 
@@ -132,17 +137,17 @@ def dcgan_r1_step(gan: GAN, batches: Batches, *, r1_gamma=0.02, r1_every=8) -> R
 
 
 def _step(gan: GAN, batches: Batches, d_loss_of: Callable, g_loss_of: Callable, r1_weight=0.0) -> Record:
-    real = next(batches)
-    fake = gan.generator(gan.sample_z(len(real)))
+    real, *y = batch if isinstance(batch := next(batches), tuple) else [batch]  # y: labels, from images that have them
+    fake = gan.generator(labelled(gan.sample_z(len(real)), *y))
 
     # Reals and fakes go through the discriminator separately, so that BatchNorm never mixes their statistics.
-    d_loss = d_loss_of(gan.discriminator(real), gan.discriminator(fake.detach()))
-    penalty = r1_weight * losses.r1_penalty(gan.discriminator, real, batch_norm=True) if r1_weight else 0.0
-    _descend(gan.d_opt, d_loss + penalty)
+    d_loss = d_loss_of(gan.discriminator(real, *y), gan.discriminator(fake.detach(), *y))
+    penalty = r1_weight * losses.r1_penalty(gan.discriminator, real, *y, batch_norm=True) if r1_weight else 0.0
+    descend(gan.d_opt, d_loss + penalty)
 
     with frozen(gan.discriminator):
-        g_loss = g_loss_of(gan.discriminator(fake))
-        _descend(gan.g_opt, g_loss)
+        g_loss = g_loss_of(gan.discriminator(fake, *y))
+        descend(gan.g_opt, g_loss)
     return {"d_loss": d_loss, "g_loss": g_loss}
 
 
@@ -159,10 +164,10 @@ def rpgan_step(gan: GAN, batches: Batches, *, r1_gamma=1.0, r2_gamma=1.0) -> Rec
     fake = gan.generator(gan.sample_z(len(real)))
     d_loss = losses.relativistic_d_loss(discriminator(real), discriminator(fake.detach()))
     r1, r2 = losses.r1_penalty(discriminator, real), losses.r2_penalty(discriminator, fake.detach())
-    _descend(gan.d_opt, d_loss + r1_gamma * r1 + r2_gamma * r2)
+    descend(gan.d_opt, d_loss + r1_gamma * r1 + r2_gamma * r2)
     with frozen(discriminator):
         g_loss = losses.relativistic_g_loss(discriminator(real), discriminator(fake))
-        _descend(gan.g_opt, g_loss)
+        descend(gan.g_opt, g_loss)
     return {"d_loss": d_loss, "penalty": r1 + r2, "g_loss": g_loss}
 
 
@@ -181,7 +186,7 @@ def wgan_step(gan: GAN, batches: Batches, *, n_critic=5, clip_value=0.01, warm_u
     for _ in range(critic_updates(gan.steps_done, n_critic, warm_up)):
         real, fake = _pair(gan, batches)
         critic_loss = losses.wasserstein_critic_loss(critic(real), critic(fake))
-        _descend(gan.d_opt, critic_loss)
+        descend(gan.d_opt, critic_loss)
         losses.clip_weights(critic, clip_value)
     return {"critic_loss": critic_loss, "g_loss": _raise_score(gan, len(real))}
 
@@ -200,7 +205,7 @@ def wgan_gp_step(gan: GAN, batches: Batches, *, n_critic=5, gp_weight=10.0, warm
         real, fake = _pair(gan, batches)
         critic_loss = losses.wasserstein_critic_loss(critic(real), critic(fake))
         penalty = losses.gradient_penalty(critic, real, fake, gan.z_rng)
-        _descend(gan.d_opt, critic_loss + gp_weight * penalty)
+        descend(gan.d_opt, critic_loss + gp_weight * penalty)
     return {"critic_loss": critic_loss, "penalty": penalty, "g_loss": _raise_score(gan, len(real))}
 
 
@@ -276,11 +281,11 @@ def _raise_score(gan: GAN, n: int) -> Tensor:
     """The generator's update in both Wasserstein games; returns its loss."""
     with frozen(gan.discriminator):
         g_loss = losses.wasserstein_g_loss(gan.discriminator(gan.generator(gan.sample_z(n))))
-        _descend(gan.g_opt, g_loss)
+        descend(gan.g_opt, g_loss)
     return g_loss
 
 
-def _descend(optimiser: Optimizer, loss: Tensor) -> None:
+def descend(optimiser: Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from virtual_cuda import is_there, virtual_cuda
 
-from ganlib import GAN, Diverged, ImageSet, fit, latent, losses, metrics, models, sample, steps, train, viz
+from ganlib import GAN, Diverged, ImageSet, conditional, fit, latent, losses, metrics, models, sample, steps, train, viz
 from ganlib._runtime import device as runtime
 from ganlib._runtime import graphs, randomness, scaling, stage
 from ganlib._runtime.device import device as find  # before the tests' own stands in its place
@@ -367,7 +367,7 @@ def test_every_other_score_takes_a_generator_of_the_card(gpu, monkeypatch):
     assert 0 <= metrics.overfitting(discriminator, generator, reals, reals, n=60)["fake"] <= 1
     stacked = models.dcgan_generator(28, 3, 4, 6).cuda()
     assert metrics.stacked_modes(stacked, n=50).n == 50
-    both = models.PerClass([generator, models.dcgan_generator(28, 1, 4, 6, seed=1).cuda()])
+    both = conditional.PerClass([generator, models.dcgan_generator(28, 1, 4, 6, seed=1).cuda()])
     assert sample(both, torch.ones(5, 6)).shape == (5, 1, 28, 28)
 
 

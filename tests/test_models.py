@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import models
+from ganlib import conditional, models
 from ganlib._runtime.randomness import rng
 from ganlib.models import dcgan_discriminator, dcgan_generator, linear_discriminator, linear_generator
 
@@ -180,16 +180,16 @@ def test_a_categorical_code_is_a_choice_with_the_gradient_of_a_softmax():
 
 def test_per_class_gives_each_generator_its_turn():
     generators = [dcgan_generator(8, 1, 4, 6, seed=seed).eval() for seed in range(3)]
-    together, z = models.PerClass(generators), torch.randn(8, 6)
+    together, z = conditional.PerClass(generators), torch.randn(8, 6)
     images = together(z)
     assert images.shape == (8, 1, 8, 8) and together.z_dim == 6
     for row in range(8):
         torch.testing.assert_close(images[row], generators[row % 3](z[row : row + 1])[0])
     torch.testing.assert_close(together(z[:2]), images[:2])  # fewer images than classes
     for generator in generators:
-        assert not models.PerClass(generators).averaged  # only if all of them are
+        assert not conditional.PerClass(generators).averaged  # only if all of them are
         generator.averaged = True
-    assert models.PerClass(generators).averaged
+    assert conditional.PerClass(generators).averaged
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_per_class_gives_each_generator_its_turn():
         (lambda: linear_discriminator(0), "image_size=0.*multiple of 8"),
         (lambda: linear_discriminator(32, 3, 7), "width=7.*even"),
         (lambda: linear_generator(32, 3, 0), "width=0.*even"),
-        (lambda: models.PerClass([dcgan_generator(8, 1, 4, z_dim) for z_dim in (6, 5)]), r"one z_dim.*\[5, 6\]"),
-        (lambda: models.PerClass([]), r"one z_dim.*\[\]"),
+        (lambda: conditional.PerClass([dcgan_generator(8, 1, 4, z_dim) for z_dim in (6, 5)]), r"one z_dim.*\[5, 6\]"),
+        (lambda: conditional.PerClass([]), r"one z_dim.*\[\]"),
         (lambda: dcgan_generator(8, 1, 4, 9)(torch.randn(2, 8)), r"generator .*\[B, 9\].*\[2, 8\].*z_dim"),
         (lambda: dcgan_generator(8, 1, 4, 9)(torch.randn(9)), r"\[B, 9\].*\[9\]"),
         (lambda: dcgan_generator(8, 1, 4, 9)(torch.randn(2, 9, 1, 1)), r"\[B, 9\].*\[2, 9, 1, 1\]"),

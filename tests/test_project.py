@@ -17,7 +17,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 set_repository = load_script("set_repository")
 
 # Each room imports from those further left, and from its equals as long as they do not import it.
-ROOMS = ["_runtime", "residual data losses models", "steps", "train viz metrics latent", "runs", "__main__ __init__"]
+ROOMS = [
+    "_runtime",
+    "residual data losses models",
+    "steps conditional",
+    "train viz metrics latent",
+    "runs",
+    "__main__ __init__",
+]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names.split()}
 
 

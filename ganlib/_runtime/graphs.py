@@ -27,7 +27,15 @@ ATTRIBUTES = {name for owner in (Tensor, nn.Module, torch.optim.Optimizer) for n
 ATTRIBUTES |= {"generator", "discriminator", "g_opt", "d_opt", "sample_z", "z_dim", "z_rng"}
 VALUES = (int, float, str, tuple, type(None), Tensor, torch.dtype, torch.device, SimpleNamespace)
 PYTHON = (abs, all, any, dict, enumerate, float, int, isinstance, len, list, max, min, next, range, sum, tuple, zip)
-MODULES = ("torch", "math", "ganlib.losses", "ganlib.models", "ganlib.data.augment", "ganlib._runtime")
+MODULES = (
+    "torch",
+    "math",
+    "ganlib.losses",
+    "ganlib.models",
+    "ganlib.conditional",
+    "ganlib.data.augment",
+    "ganlib._runtime",
+)
 DRAWS = ("rand", "randn", "randint", "randperm", "normal", "manual_seed", "seed")
 CHANGES = ("STORE_GLOBAL", "STORE_ATTR", "DELETE_GLOBAL", "DELETE_ATTR", "IMPORT_NAME")
 

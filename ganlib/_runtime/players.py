@@ -43,7 +43,8 @@ def check_players(gan, batches) -> None:
         if (low >= 0 and reals.min() < 0) or max(-low, high) > 3:
             cure = "end the generator in tanh, as the reals lie in [-1, 1]"
             log.warning(f"The generator's images run from {low:.3g} to {high:.3g}: {cure}.")
-        with contextlib.suppress(RuntimeError, TypeError, ValueError), torch.enable_grad():  # other shapes, labels
+        # Of other shapes, or with labels.
+        with contextlib.suppress(AttributeError, RuntimeError, TypeError, ValueError), torch.enable_grad():
             if ends_in_sigmoid(discriminator(reals.requires_grad_())):
                 cure = "leave out its sigmoid, as ganlib's losses take logits"
                 log.warning(f"The discriminator gives numbers from 0 to 1, as if they were probabilities: {cure}.")

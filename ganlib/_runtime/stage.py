@@ -78,10 +78,10 @@ def start_up(gan, batches, precision) -> None:
         generator, discriminator, *optimisers = copy.deepcopy((gan.generator, gan.discriminator, gan.g_opt, gan.d_opt))
         for layer in [*generator.modules(), *discriminator.modules()]:
             layer._forward_hooks.clear()
-        real = next(copy.copy(batches))
+        real, *y = batch if isinstance(batch := next(copy.copy(batches)), tuple) else [batch]
         with precision:
             fake = generator(torch.zeros(len(real), gan.z_dim, device=batches.device))
-            loss = discriminator(real).float().mean() + discriminator(fake).float().mean()
+            loss = discriminator(real, *y).float().mean() + discriminator(fake, *y).float().mean()
             loss.backward()
             for optimiser in optimisers:
                 optimiser.step()

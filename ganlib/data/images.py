@@ -86,10 +86,17 @@ class ImageSet:
     attribute_names: tuple[str, ...] = ()  # names of the columns of ``attributes``
     summary: tuple[str, ...] = ()  # sentences about what is in it, and what was done to it
     flip: bool = False  # whether batches mirror each image left to right with probability 1/2
+    labelled: bool = False  # whether batches give labels, too
 
     def with_flips(self) -> ImageSet:
         """The same images, but batches mirror each with probability 1/2. Not for letters."""
         return replace(self, flip=True)
+
+    def with_labels(self) -> ImageSet:
+        """The same images, but batches are (images, labels), one-hot float32 [B, K]."""
+        if self.labels is None:
+            raise ValueError(f"'{self.name}' has no labels to train with; put each class in a folder.")
+        return replace(self, labelled=True)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -157,6 +164,8 @@ class ImageSet:
 class Batches:
     """An endless iterator of reals, float32 [B, C, H, W] in [-1, 1], on the device.
 
+    From images ``with_labels()`` they are pairs: reals, and their labels one-hot, float32 [B, K].
+
     Each epoch is a new permutation that depends only on the seed and the number of the epoch, so that a run can be
     resumed exactly; an incomplete last batch is dropped. There are no worker processes: a batch is one gather.
     """
@@ -168,6 +177,9 @@ class Batches:
             raise ValueError(f"Images are uint8 [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}; use as_uint8.")
         if not 1 <= batch_size <= len(pixels):
             raise ValueError(f"batch_size is {batch_size}, but must be 1 to {len(pixels)}, the number of images.")
+        self.labels, self._one_hot = None, None
+        if getattr(images, "labelled", False):
+            self.labels, self._one_hot = images.labels, torch.eye(len(images.classes))
         self.device = torch.device(device)
         self.pixels = pixels.to(self.device) if pixels.nbytes <= RESIDENT_BELOW else pixels
         self.batch_size, self.seed, self.memory_format = batch_size, seed, memory_format
@@ -178,8 +190,9 @@ class Batches:
     def __iter__(self) -> Batches:
         return self
 
-    def __next__(self) -> Tensor:
-        return fresh(self.device, self._batch)
+    def __next__(self) -> Tensor | tuple[Tensor, Tensor]:
+        reals = fresh(self.device, self._batch)
+        return reals if self.labels is None else (reals, fresh(self.device, self._labels))
 
     def _batch(self) -> Tensor:
         if self.index == self.per_epoch:
@@ -193,6 +206,11 @@ class Batches:
             batch = torch.where(self._mirrored[rows].view(-1, 1, 1, 1), batch.flip(-1), batch)
         # Reordered as bytes: half the time of reordering floats.
         return to_float(batch.contiguous(memory_format=self.memory_format))
+
+    def _labels(self) -> Tensor:
+        """Those of the last batch."""
+        rows = slice((self.index - 1) * self.batch_size, self.index * self.batch_size)
+        return self._one_hot[self.labels[self._order[rows].cpu()]]
 
     def _shuffle(self) -> None:
         # Always on the CPU, so that every machine sees the same order.

@@ -69,5 +69,9 @@ def _watch(found: Trace) -> list:
 
 def _noted(images: ImageSet, batch_size: int, seed: int, found: Trace, device) -> Iterator[Tensor]:
     for k in range(10**6):
-        found.reals.append(onto(images.sample(min(batch_size, len(images)), seed=seed + k), device))
-        yield found.reals[-1]
+        some = dict(n=min(batch_size, len(images)), seed=seed + k)
+        found.reals.append(onto(images.sample(**some), device))
+        if getattr(images, "labelled", False):
+            yield found.reals[-1], onto(torch.eye(len(images.classes))[images.take(**some).labels], device)
+        else:
+            yield found.reals[-1]

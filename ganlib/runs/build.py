@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganlib import models
+from ganlib.conditional import auxiliary_step, columns, conditional_discriminator, conditional_generator
 from ganlib.data.augment import augmented
 from ganlib.data.images import ImageSet
 from ganlib.data.loading import known_name, load
@@ -44,6 +45,7 @@ def load_images(config: Config, split: str = "train", download: bool = True) -> 
         images = whole()
         images = images.of_class(*(c if c in images.classes or not c.isdecimal() else int(c) for c in config.classes))
         images = images.take(min(config.n, len(images))) if config.n else images
+    images = images.with_labels() if config.conditional else images
     return images.with_flips() if "flip" in config.augment else images
 
 
@@ -52,10 +54,13 @@ def fitted(config: Config, images: ImageSet) -> Config:
     return settle(replace(config, image_size=images.image_size, channels=images.channels))
 
 
-def players(config: Config, fresh: bool = True) -> GAN:
-    """The seeded players of a fitted config; ``fresh=False``: weights will be loaded."""
+def players(config: Config, fresh: bool = True, classes: int = 0) -> GAN:
+    """The seeded players of a fitted config, with labels of so many ``classes``.
+
+    ``fresh=False``: weights will be loaded.
+    """
     config = settle(config)
-    size, z_dim = (config.image_size, config.channels), config.z_dim
+    size, z_dim, fixed_z = (config.image_size, config.channels), config.z_dim, None
     g_seed, d_seed = 2 * config.seed, 2 * config.seed + 1
     if config.architecture == "pooled":
         networks = models.pooled_generator(z_dim, g_seed), models.pooled_discriminator(d_seed)
@@ -65,6 +70,12 @@ def players(config: Config, fresh: bool = True) -> GAN:
     elif config.architecture == "residual":
         generator = models.residual_generator(*size, config.g_width, z_dim, blocks=config.blocks, seed=g_seed)
         networks = generator, models.residual_discriminator(*size, config.d_width, blocks=config.blocks, seed=d_seed)
+    elif config.conditional:
+        how = dict(classes=classes, base=config.base)
+        generator = conditional_generator(*size, config.g_width, z_dim, **how, seed=g_seed)
+        how |= dict(label=config.conditional, norm=config.norm, depth=config.d_depth, seed=d_seed)
+        networks = generator, conditional_discriminator(*size, config.d_width, **how)
+        fixed_z = columns(8, z_dim, classes, config.seed)
     else:
         how = dict(base=config.base, categories=config.categories, seed=g_seed)
         generator = models.dcgan_generator(*size, config.g_width, z_dim, **how)
@@ -79,7 +90,7 @@ def players(config: Config, fresh: bool = True) -> GAN:
     kind = torch.optim.RMSprop if config.betas is None else adam
     rates = zip(networks, (config.g_lr, config.d_lr), strict=True)
     optimisers = [kind(network.parameters(), lr) for network, lr in rates]
-    return GAN(*networks, *optimisers, z_dim, config.seed, config.ema_decay, device=config.device)
+    return GAN(*networks, *optimisers, z_dim, config.seed, config.ema_decay, fixed_z, config.device)
 
 
 def _weights(path: Path, name: str) -> Mapping[str, Tensor]:
@@ -100,7 +111,8 @@ def _weights(path: Path, name: str) -> Mapping[str, Tensor]:
 def step(config: Config) -> Callable:
     """The training step of ``config``, with its settings."""
     own = {name: value for name in OF_STEP if (value := getattr(settle(config), name)) is not None}
-    return functools.partial(STEPS[config.loss], **own) if own else STEPS[config.loss]
+    game = auxiliary_step if config.conditional == "auxiliary" else STEPS[config.loss]
+    return functools.partial(game, **own) if own else game
 
 
 def steps_of_epochs(config: Config, images: ImageSet, epochs: int) -> int:

@@ -42,6 +42,8 @@ class Networks:
     architecture: Literal["conv", "linear", "pooled", "residual"] = "conv"
     z_dim: int = 64  # size of the latent vector
     categories: int = 0  # conv: how many of z's numbers are a one-of-n choice; 0: none
+    # conv: the images' labels as the last of z's numbers, and how the discriminator takes them
+    conditional: Literal["concat", "auxiliary", "projection"] | None = None
     g_width: int = 32  # channels of the generator's last feature map
     d_width: int = 32  # channels of the discriminator's first feature map
     base: int = 4  # conv: largest side of the smallest feature map, in pixels
@@ -121,7 +123,7 @@ LOSSES = {
 OF_STEP = ("n_critic", "clip_value", "gp_weight", "r1_gamma", "r1_every", "r2_gamma")  # only some losses have them
 LENGTH = ("epochs", "steps", "seconds")
 PER_IMAGE = ("wgan-gp", "rpgan")  # their penalties are per image, but BatchNorm mixes images
-OF_CONV = ("base", "norm", "categories", "d_depth")
+OF_CONV = ("base", "norm", "categories", "conditional", "d_depth")
 USELESS = {  # by architecture
     **{"conv": ("blocks",), "linear": (*OF_CONV, "blocks"), "residual": OF_CONV},
     "pooled": (*OF_CONV, "blocks", "g_width", "d_width"),
@@ -216,6 +218,11 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
         sentence = f"{name} does nothing with architecture={c.architecture}: leave it out, or take "
         sentence += f"architecture={whose}."
         yield getattr(c, name) != getattr(Config(), name), sentence
+    if c.conditional:
+        games = ("ns",) if c.conditional == "auxiliary" else ("ns", "ns-r1", "minimax")
+        sentence = f"conditional={c.conditional} does not go with loss={c.loss}: take loss={' or '.join(games)}."
+        yield c.loss not in games, sentence
+        yield c.categories > 0, "conditional makes z hold the label, so there are no other categories: leave them out."
     if c.architecture == "pooled":
         other = c.image_size not in (None, 28) or c.channels not in (None, 1)
         yield other, "architecture=pooled is made for 28 grey pixels: take architecture=conv for any others."

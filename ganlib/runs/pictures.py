@@ -6,9 +6,10 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime.progress import progress
@@ -17,6 +18,7 @@ from ganlib.latent import walks
 from ganlib.latent.inversion import invert
 from ganlib.runs import checkpoint, folder
 from ganlib.runs.evaluation import find_images
+from ganlib.steps import labelled
 from ganlib.train import sample
 from ganlib.viz import film
 from ganlib.viz import images as viz
@@ -27,7 +29,14 @@ log = logging.getLogger("ganlib")
 
 
 def generate(
-    run: Path, *, num: int = 64, seed: int = 0, truncation: float = 0.0, grid: bool = False, out: Path | None = None
+    run: Path,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    truncation: float = 0.0,
+    of_class: Annotated[str | None, tyro.conf.arg(name="class")] = None,
+    grid: bool = False,
+    out: Path | None = None,
 ) -> Path:
     """Draw samples with the averaged generator of a run's newest intact checkpoint.
 
@@ -36,12 +45,15 @@ def generate(
         num: how many pictures.
         seed: seed of the latent vectors z; the same seed gives the same pictures.
         truncation: redraw numbers of z beyond ± this, which makes pictures more alike. 0: as in training.
+        of_class: of a run with labels, the class to draw, by name or number. Default: any, at random.
         grid: one PNG with all of them instead of one file each.
         out: the folder, or the grid's file, numbered if it exists. Default: one in the run's folder.
     """
     run = Path(run)
     generator = checkpoint.load_generator(run)
     z = walks.draw_z(num, generator.z_dim, seed, truncation or None)
+    if of_class is not None:
+        z = labelled(z, _label(run, generator, of_class).expand(num, -1))
     target = folder.new_file(out, run / "generated.png") if grid else runtime.new_run_folder(out or run / "generated")
     images = sample(generator, z)
     if grid:
@@ -50,8 +62,20 @@ def generate(
         for number, image in enumerate(images):
             viz.save_png(image[None], target / f"{number:05d}.png", pad=0)
     told = f"z truncated at ± {truncation:g}" if truncation else "z not truncated"
+    told += f", class {of_class}" if of_class is not None else ""
     log.info(f"{num:,} pictures · step {generator.steps_done:,}, running average · {told}, seed {seed} · '{target}'")
     return target
+
+
+def _label(run: Path, generator, name: str) -> torch.Tensor:
+    """A class of a generator's, by name or number, one-hot [K]."""
+    if not (k := getattr(generator, "classes", 0)):
+        raise ValueError(f"The generator of '{run}' takes no labels; train one that does: conditional=projection.")
+    names = (folder.config_of(run)["images"].get("classes") if run.is_dir() else None) or []
+    names = [*map(str, range(k)), *names]  # a digit's name is its number
+    if name not in names:
+        raise ValueError(f"The generator of '{run}' has no class '{name}'; it has: {', '.join(dict.fromkeys(names))}.")
+    return torch.eye(k)[names.index(name) % k]
 
 
 def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int = 64) -> Path:
@@ -77,7 +101,8 @@ def gif(run: Path, *, out: Path | None = None, fps: float = 8, max_frames: int =
     if not sheets:
         raise ValueError(f"None of the snapshots in '{run / 'samples'}' can be read; train again to make new ones.")
     n, _, height, width = next(iter(sheets.values())).shape
-    cols = min(n, max(3, FILM_SIDE // (width + 2)), math.ceil(math.sqrt(n)))
+    k = (folder.config_of(run)["players"]["generator"]["config"] or {}).get("classes")  # with labels, a column is one
+    cols = k or min(n, max(3, FILM_SIDE // (width + 2)), math.ceil(math.sqrt(n)))
     scale = max(1, FILM_SIDE // (cols * (max(height, width) + 2)))
     frames = [(step, sheet[: cols * cols]) for step, sheet in sheets.items()]
     path = film.animation(frames, fps, cols=cols, scale=scale).save(folder.new_file(out, default))

@@ -37,7 +37,7 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
     players |= {name: _network(getattr(gan, name)) for name in ("generator", "discriminator")}
     players |= {name: _optimiser(getattr(gan, name)) for name in ("g_opt", "d_opt")}
     pixels = getattr(images, "pixels", images)
-    told = {name: getattr(images, name, None) for name in ("name", "split", "source", "flip")}
+    told = {name: getattr(images, name, None) for name in ("name", "split", "source", "flip", "classes")}
     versions = {module.__name__: str(module.__version__) for module in (torch, np, safetensors)}
     versions |= {"python": platform.python_version(), "ganlib": metadata.version("ganlib"), "git": _git_revision()}
     machine = {"processor": runtime.processor(), "threads": torch.get_num_threads()}

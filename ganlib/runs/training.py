@@ -15,6 +15,7 @@ from ganlib._runtime import device as runtime
 from ganlib._runtime.notebook import someone_there
 from ganlib._runtime.progress import Lines
 from ganlib._runtime.randomness import rng
+from ganlib.conditional import columns
 from ganlib.runs import build, checkpoint, workers
 from ganlib.runs.config import Config, change, changed, suggest
 from ganlib.runs.folder import Run, config_of
@@ -48,7 +49,8 @@ def train(*, preset: str | None = None, **given) -> History | None:
     if not images.summary:  # of your own pictures, load has told more
         log.info(str(images))
     fitted = build.fitted(config, images)
-    gan = build.players(fitted, fresh=not (resumed and checkpoint.steps_in(config.resume_path)))
+    fresh = not (resumed and checkpoint.steps_in(config.resume_path))
+    gan = build.players(fitted, fresh, len(images.classes))
     step, how = build.step(fitted), build.fit_arguments(fitted, images)
     default_folder = Path("runs") / re.sub(r"[^\w. -]", "-", images.name)
     if config.dry_run:
@@ -132,8 +134,9 @@ def _finish(gan: GAN, history: History, folder: Path) -> None:
     if (history.stopped or "").startswith("interrupted"):
         log.info(f"To resume:  ganlib train --resume-path {shlex.quote(str(folder))}")
     elif history.steps:
-        z = torch.randn(100, gan.z_dim, generator=rng(7))
-        viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=10, scale=2), folder / "samples.png")
+        k = getattr(gan.generator, "classes", None)  # with labels, a column is a class
+        z = columns(10, gan.z_dim, k, 7) if k else torch.randn(100, gan.z_dim, generator=rng(7))
+        viz.save_png(viz.grid(sample(gan.ema_generator, z), cols=k or 10, scale=2), folder / "samples.png")
         if history.snapshots:
             film.save_gif(viz.spread_snapshots(history, 60), folder / "training.gif", fps=8, hold_last=2)
         viz.curves(history).savefig(folder / "curves.png", dpi=120)

@@ -128,10 +128,17 @@ class _Shared(functools.partial):
             raise KeyboardInterrupt  # ends fit
         if rank:  # or dropout and augmentations would be those of rank 0
             seed_step(gan.seed + 65_537 * rank, gan.steps_done, torch.device(gan.device))
-        losses = super().__call__(gan, (batch.tensor_split(n)[rank] for batch in batches))
+        losses = super().__call__(gan, (_part(batch, rank, n) for batch in batches))
         values = torch.stack([value.detach().float() for value in losses.values()])
         _average([values])
         return dict(zip(losses, values, strict=True))
+
+
+def _part(batch: Tensor | tuple, rank: int, n: int) -> Tensor | tuple:
+    """A process's part of a batch, and of its labels."""
+    if isinstance(batch, tuple):
+        return tuple(_part(each, rank, n) for each in batch)
+    return batch.tensor_split(n)[rank]
 
 
 def _word_of_first(word: int) -> int:

@@ -171,7 +171,8 @@ class _Panel:
                 return None
             tall, wide = one.shape[-2:]
             scale = max(1, round(60 / wide))
-            columns = min(8, max(1, SAMPLES_WIDE // (scale * wide)))
+            # With labels, a column is a class.
+            columns = getattr(generator, "classes", None) or min(8, max(1, SAMPLES_WIDE // (scale * wide)))
             images = quantised(generator(z[: columns * max(1, SAMPLES_TALL // (scale * tall))])).cpu()
         return grid(images, columns, scale=scale)
 
