@@ -250,19 +250,18 @@ class History:
         snapshots: (steps done, uint8 [n, C, H, W]): the running average's images of the fixed z.
         scores: (steps done, name -> value).
         best_by: which number of the score decides, and how: ``("fd", "lowest")``, or None.
-        batch_size: images a batch.
+        batch_size, batches: images a batch, and batches of reals used so far.
         steps_per_epoch: steps in one pass over the reals, without an incomplete last batch.
         seconds: training time, without snapshots, scores and checkpoints.
         first_step: steps of the players before this run.
-        batches: batches of reals used so far.
         device, precision: what it ran on, for example ``cpu`` and ``float32``.
         eager: why a step is not one CUDA graph on a GPU, but many kernels (see ``ganlib._runtime.graphs``), or None.
         total: steps that this run will have; None if only its time is limited.
         limit, seconds_before: seconds allowed for this call, and seconds of earlier calls.
         changes: (steps done, name, value): what was changed by hand during the run (see ``ganlib.steps.change``).
         threads: (steps done, number): how many threads were found fastest on a CPU, if time is limited.
-        running: False once ``fit`` has ended.
-        stopping: whether the run was asked to end after the present step.
+        findings: (steps done, check, what it found), of a :class:`ganlib.metrics.Doctor` among the watchers.
+        running, stopping: False once ``fit`` has ended; whether the run was asked to end after the present step.
         intact: whether the players are between two steps, so that training can continue exactly.
         stopped: why it ended before its last step, or None.
     """
@@ -283,6 +282,7 @@ class History:
     seconds_before: float = 0.0
     changes: list[tuple[int, str, object]] = field(default_factory=list)
     threads: list[tuple[int, int]] = field(default_factory=list)
+    findings: list[tuple[int, str, str]] = field(default_factory=list)
     running: bool = False
     stopping: bool = False
     intact: bool = True

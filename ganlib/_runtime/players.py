@@ -8,18 +8,30 @@ import logging
 import re
 
 import torch
+from torch import Tensor, nn
 
 from ganlib._runtime.randomness import global_generators_kept
 
 log = logging.getLogger("ganlib")
 
 
+def foreign(player: nn.Module, optimiser) -> int:
+    """How many of an optimiser's tensors are not of its player."""
+    held = {id(weight) for group in optimiser.param_groups for weight in group["params"]}
+    return len(held - {id(weight) for weight in player.parameters()})
+
+
+def like_probabilities(answers: Tensor) -> bool:
+    """Whether a discriminator's answers all lie from 0 to 1, and some within."""
+    return bool(answers.min() >= 0 and answers.max() <= 1 and ((answers > 0) & (answers < 1)).any())
+
+
 def check_players(gan, batches) -> None:
     """Before the first step: refuse what cannot work, and warn of ranges that do not go with ganlib's losses."""
     players = (("generator", gan.generator, gan.g_opt), ("discriminator", gan.discriminator, gan.d_opt))
     for name, player, optimiser in players:
-        held = {id(weight) for group in optimiser.param_groups for weight in group["params"]}
-        if not held & (own := {id(weight) for weight in player.parameters()}) and own:
+        held = sum(len(group["params"]) for group in optimiser.param_groups)
+        if foreign(player, optimiser) == held and [*player.parameters()]:
             build = f"build it from {name}.parameters(), after the {name} itself"
             raise ValueError(f"{name[0]}_opt holds none of the {name}'s weights, which would never change: {build}.")
     if gan.steps_done:

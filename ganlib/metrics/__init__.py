@@ -2,7 +2,7 @@
 
 from ganlib.metrics.discriminator import overfitting
 from ganlib.metrics.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
-from ganlib.metrics.doctor import diagnose
+from ganlib.metrics.doctor import Doctor, Finding, checkup, diagnose
 from ganlib.metrics.features import Features, extract, generate
 from ganlib.metrics.memorisation import Memorisation, memorisation
 from ganlib.metrics.nets import card, cifar_net, digit_net, inception_net

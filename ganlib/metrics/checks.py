@@ -1,343 +1,250 @@
-"""What can be wrong with a GAN, a check each: from a step tried on a copy, from the images, from a history."""
+"""What can be wrong with a GAN, a check each: a pure function of what was seen of it.
+
+A check returns a number, the larger the worse, and the evidence in words; or None where it does not apply. From which
+number on it is a finding, and what is said then, stands in ``findings.toml`` under the function's name.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch import nn
 
-from ganlib._runtime.device import eval_mode
-from ganlib.data.images import ImageSet
-from ganlib.steps import GAN
-
-SURE = 6.0  # standard errors between two samples before they are called different
-YOUNG = 200  # steps; before, much that would be wrong later is as it should be
-JUST = 50  # the last losses that count as those of now
+from ganlib._runtime.players import foreign, like_probabilities
+from ganlib.metrics.seen import Seen, has_batch_norm
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong: its name, the numbers that show it, its usual cause, and what to try first."""
-
-    name: str
-    evidence: str
-    cause: str
-    first: str
-    lesson: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.evidence}\n  usual cause: {self.cause}\n  try first: {self.first}\n  see {self.lesson}"
-        )
+def scale_of(seen: Seen, real: Callable, fake: Callable) -> float:
+    """By which factor D's loss has these slopes by each logit; 0 if it has others."""
+    ratios, sides = [], 0
+    for role, slope in (("real", real), ("fake", fake)):
+        for j in (turned := seen.of(role, "d_opt")):
+            steep = slope(j.answers).abs() > 1e-4  # beyond, digits are lost
+            ratios.append((j.gradient / slope(j.answers))[steep])
+        sides += bool(turned)
+    if sides < 2 or not len(ratios := torch.cat(ratios)):
+        return 0.0
+    middle = ratios.median().item()
+    return abs(middle) if (ratios - middle).abs().max() < 0.01 * abs(middle) else 0.0
 
 
-@dataclass
-class Trace:
-    """What one step did to a copy of the players ``gan``, and what passed between them."""
-
-    gan: GAN
-    step: Callable
-    reals: list[Tensor] = field(default_factory=list)  # the batches that it took
-    z: list[Tensor] = field(default_factory=list)  # what G was given, call by call
-    fakes: list[Tensor] = field(default_factory=list)
-    judged: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # what D was given, and its answers
-    pushes: list[float] = field(default_factory=list)  # gradients that reached fakes: the largest norm of one × B
-    updates: dict[str, int] = field(default_factory=lambda: {"g_opt": 0, "d_opt": 0})
-    record: dict[str, float] = field(default_factory=dict)
-    moved: dict[str, float] = field(default_factory=dict)
+def logistic(seen: Seen) -> float:
+    """The weight of -log D(x) - log(1 - D(G(z))) in D's loss; 0 if it is another."""
+    return scale_of(seen, lambda x: -torch.sigmoid(-x), torch.sigmoid)
 
 
-def weights(player: nn.Module) -> Tensor:
-    return torch.cat([weight.detach().flatten().float() for weight in player.parameters()])
+def wasserstein(seen: Seen) -> bool:
+    """Whether D's loss is the difference of mean scores; a hinge loss can have the same slopes for a while."""
+    if not 0.99 < scale_of(seen, lambda x: -torch.ones_like(x), torch.ones_like) < 1.01:
+        return False
+    real, fake = (seen.of(role, "d_opt")[-1].answers.mean().item() for role in ("real", "fake"))
+    penalised = any(j.kept for j in seen.of("penalised"))
+    return penalised or any(math.isclose(abs(value), abs(fake - real), rel_tol=1e-3) for value in seen.record.values())
 
 
-def one_optimiser(tried: Trace) -> Finding | None:
-    gan = tried.gan
-    for name, own, other in (("g_opt", gan.generator, "discriminator"), ("d_opt", gan.discriminator, "generator")):
-        held = [weight for group in getattr(gan, name).param_groups for weight in group["params"]]
-        foreign = len({*map(id, held)} - {*map(id, own.parameters())})
-        if foreign:
-            return Finding(
-                "an optimiser holds weights that are not its player's",
-                f"{foreign} of the {len(held)} tensors of {name} are not of its player",
-                f"{name} was made of the {other}'s parameters, of both players', or of a network since replaced",
-                f"build {name} of its own player's parameters alone",
-                "notebook 01, The training step",
-            )
+def foreign_weights(seen: Seen):
+    counts = {name: foreign(*pair) for name, pair in _own(seen).items()}
+    name = max(counts, key=counts.get)
+    return counts[name], f"{counts[name]} of the tensors in {name} are not of its player"
 
 
-def does_not_move(tried: Trace) -> Finding | None:
-    for name, much in tried.moved.items():
-        if much == 0:
-            return Finding(
-                f"the {name} does not move",
-                f"a step changes its weights by exactly {much:g}",
-                "its loss is cut off (detach, no_grad, .data, .item()), its optimiser holds others, or its rate is 0",
-                "freeze the other player in this one's turn: then a loss that is cut off is an error",
-                "notebook 00, A generator that never moves",
-            )
+def _own(seen: Seen) -> dict:
+    return {"g_opt": (seen.generator, seen.g_opt), "d_opt": (seen.discriminator, seen.d_opt)}
 
 
-def gradients_not_zeroed(tried: Trace, left: Trace) -> Finding | None:
-    apart = max((weights(a) - weights(b)).abs().max().item() for a, b in _pairs(tried.gan, left.gan))
-    if apart > 1e-7 and all(math.isfinite(much) for much in left.moved.values()):
-        return Finding(
-            "gradients are not zeroed",
-            f"gradients left from before change a step's result (by up to {apart:.2g} in a weight)",
-            "zero_grad() is missing before a backward(), or comes after it",
-            "call zero_grad() of the player whose turn it is right before each backward()",
-            "notebook 01, The training step",
-        )
+def generator_does_not_move(seen: Seen):
+    if seen.turns:
+        much = seen.moved["generator"]
+        return float(much == 0), f"a step changes its weights by {much:.2g}"
 
 
-def _pairs(one: GAN, other: GAN):
-    return (one.generator, other.generator), (one.discriminator, other.discriminator)
+def discriminator_does_not_move(seen: Seen):
+    if seen.turns:
+        much = seen.moved["discriminator"]
+        return float(much == 0), f"a step changes its weights by {much:.2g}"
 
 
-def same_reals_again(tried: Trace) -> Finding | None:
-    taken, updates = len(tried.reals), tried.updates["d_opt"]
-    if 0 < taken < updates:
-        return Finding(
-            "the same reals again in each update of the discriminator",
-            f"{updates} updates a step, but {taken} batches of reals",
-            "next(batches) stands before the loop over the updates and not in it",
-            "take a batch in each update",
-            "notebook 03, Break it",
-        )
+def gradients_not_zeroed(seen: Seen):
+    if seen.unzeroed:
+        name = max(seen.unzeroed, key=seen.unzeroed.get)
+        worst = seen.unzeroed[name]
+        return worst, f"{name} steps along a gradient with a cosine of {1 - worst:.2f} to what the loss has just sent"
 
 
-def different_z(tried: Trace) -> Finding | None:
-    for z in tried.z[1:]:
-        a, b = tried.z[0].flatten().double(), z.flatten().double()
+def same_direction(seen: Seen):
+    """Where D's loss and G's pull the logits of fakes the same way, or D's those of reals and fakes."""
+    turns = {"reals in D's turn": ("real", "d_opt"), "fakes in D's turn": ("fake", "d_opt"), "G's": ("fake", "g_opt")}
+    pulls = {name: [j.gradient.flatten() for j in seen.of(*turn)] for name, turn in turns.items()}
+    if not all(pulls.values()):
+        return None
+    signs = {name: torch.cat(some).sign().mean().item() for name, some in pulls.items()}
+    real, fake, g = signs.values()
+    told = ", ".join(f"{name} {'down' if sign > 0 else 'up'}" for name, sign in signs.items())
+    return max(real * fake, fake * g), f"the losses push logits so: {told}"
+
+
+def not_detached(seen: Seen):
+    reals = [j.gradient.mean() for j in seen.of("real", "d_opt")]
+    through = [j for j in seen.of("fake", "d_opt") if j.through]
+    wasted = [j for j in through if reals and j.gradient.mean() * reals[0] < 0]
+    return float(len(wasted)), f"{len(wasted)} times a gradient of the discriminator's loss went on into the generator"
+
+
+def same_reals_again(seen: Seen):
+    reals = [j.given for j in seen.of("real", "d_opt")]
+    again = sum(a.shape == b.shape and torch.equal(a, b) for a, b in zip(reals, reals[1:], strict=False))
+    return float(again), f"{again} of {len(reals)} batches of reals in a row are the one before"
+
+
+def different_z(seen: Seen):
+    worst, told = 0.0, ""
+    for z in seen.z[1:]:
+        a, b = seen.z[0].flatten().double(), z.flatten().double()
         shift = (a.mean() - b.mean()).abs() / (a.var() / len(a) + b.var() / len(b)).sqrt()
         spread = (a.std().log() - b.std().log()).abs() / (0.5 / len(a) + 0.5 / len(b)) ** 0.5
-        if max(shift, spread) > SURE:
-            return Finding(
-                "z is drawn differently in the two players' turns",
-                f"mean and deviation {a.mean():.2f}, {a.std():.2f} in one and {b.mean():.2f}, {b.std():.2f} in another",
-                "rand in one turn and randn in the other",
-                "draw every z by gan.sample_z",
-                "notebook 01, Break it",
-            )
+        if (gap := max(shift, spread).item()) > worst:
+            worst = gap
+            here, there = (f"{x.mean():.2f}, {x.std():.2f}" for x in (a, b))
+            told = f"mean and deviation {here} in one and {there} in another"
+    return (worst, f"{told}: {worst:.1f} standard errors apart") if told else None
 
 
-def one_mixed_batch(tried: Trace) -> Finding | None:
-    size = max((len(real) for real in tried.reals), default=0)
-    norm = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in tried.gan.discriminator.modules())
-    largest = max((len(given) for given, _ in tried.judged), default=0)
-    if norm and largest > size:
-        return Finding(
-            "reals and fakes go through a discriminator with BatchNorm in one batch",
-            f"it was given {largest} images at a time, of batches of {size}",
-            "torch.cat([real, fake]) before the discriminator: BatchNorm then gives the fakes away by the batch's mean",
-            "give it the reals and the fakes one after the other, or take a discriminator without BatchNorm",
-            "notebook 01, Break it",
-        )
-
-
-def ranges(tried: Trace) -> Finding | None:
-    if not tried.fakes or not tried.reals:
+def same_z_again(seen: Seen):
+    if not seen.z:
         return None
-    real, fake = tried.reals[0], tried.fakes[0].float()
-    low, high = fake.amin().item(), fake.amax().item()
-    negative = (real < -0.05).float().mean().item()
-    beyond = fake.abs().max().item() > 1.5 * max(real.abs().max().item(), 1e-6)
-    if (fake.numel() >= 1000 and low >= 0 and negative > 0.05) or (real.ndim == 4 and beyond):
-        return Finding(
-            "reals and fakes have different ranges",
-            f"reals from {real.min():.2f} to {real.max():.2f}, fakes from {low:.2f} to {high:.2f}",
-            "a sigmoid, or nothing, at the generator's end; or reals that are not scaled to [-1, 1]",
-            "end the generator with tanh and scale the reals to [-1, 1]",
-            "notebook 01, Break the rules",
-        )
+    first, last = seen.z[0][:4], seen.z[-1][:4]
+    if seen.turns.count("g_opt") > 1:  # some iterations of a loop
+        return float(first.shape == last.shape and torch.equal(first, last)), "it is the same in several iterations"
+    if seen.earlier and (z := seen.earlier[-1].z) is not None and seen.steps > seen.earlier[-1].step:
+        return float(torch.equal(z, first)), f"its first z is that of step {seen.earlier[-1].step:,} once more"
 
 
-def probabilities(tried: Trace) -> Finding | None:
-    if not tried.judged:
+def fixed_z_moves(seen: Seen):
+    before = seen.earlier[-1].fixed_z if seen.earlier else None
+    if before is not None:
+        apart = (before - seen.gan.fixed_z).abs().max().item()
+        return apart, f"it has changed by up to {apart:.2g} since step {seen.earlier[-1].step:,}"
+
+
+def one_mixed_batch(seen: Seen):
+    if not seen.fakes or not has_batch_norm(seen.discriminator):
         return None
-    answers = torch.cat([answers.flatten() for _, answers in tried.judged])
-    *_, last = [layer for layer in tried.gan.discriminator.modules() if not isinstance(layer, nn.Flatten)]
-    unit = answers.amin() >= 0 and answers.amax() <= 1
-    if isinstance(last, nn.Sigmoid) or (unit and len(answers) >= 100 and 0.3 < answers.mean() < 0.7):
-        return Finding(
-            "the discriminator returns probabilities, not logits",
-            f"all of its {len(answers)} answers lie from {answers.min():.2f} to {answers.max():.2f}",
-            "a sigmoid at its end, which the losses on logits then apply a second time",
-            "take the sigmoid away",
-            "notebook 01, The loss",
-        )
+    size, largest = max(map(len, seen.fakes)), max((len(j.given) for j in seen.judged), default=0)
+    return largest / size, f"it was given {largest} images at a time, and there were {size} fakes"
 
 
-def vanishing(tried: Trace) -> Finding | None:
-    fake_answers = tried.judged[-1][1].mean().item() if tried.judged else 0.0
-    if tried.pushes and (push := max(tried.pushes)) < 1e-5 and fake_answers < -5:
-        return Finding(
-            "the generator's gradient vanishes (saturation)",
-            f"no fake is pushed by more than {push:.1g} (below 1e-5), its logits are near {fake_answers:.0f}",
-            "the saturating loss log(1 - D) against a discriminator that is sure, or a clamped BCELoss",
-            "the non-saturating loss -log D, on logits",
-            "notebook 00, A discriminator that wins too fast",
-        )
-
-
-def unbounded_critic(tried: Trace) -> Finding | None:
-    if "critic_loss" not in tried.record or "penalty" in tried.record:
+def ranges(seen: Seen):
+    reals = [j.given for j in seen.of("real")]
+    if not seen.fakes or not reals:
         return None
-    tops = [weight.detach().abs().max().item() for weight in tried.gan.discriminator.parameters() if weight.ndim > 1]
+    real, fake = reals[0].float(), torch.cat(seen.fakes).float()
+    (low, high), (least, most) = fake.aminmax(), real.aminmax()
+    values = [0.0]
+    if fake.numel() >= 1000 and low >= 0:  # nothing below 0, where reals are
+        values.append((real < -0.05).float().mean().item())
+    if real.ndim == 4:
+        values.append(fake.abs().max().item() / max(real.abs().max().item(), 1e-6) - 1.4)
+        if any(isinstance(layer, nn.Tanh) for layer in [*seen.generator.modules()][-3:]):
+            values.append(10 * (real.abs() > 1.02).float().mean().item())
+    return max(values), f"reals from {least:.2f} to {most:.2f}, fakes from {low:.2f} to {high:.2f}"
+
+
+def probabilities(seen: Seen):
+    answers = [j.answers.flatten() for j in seen.judged]
+    if not seen.of("real", "d_opt") or not like_probabilities(answers := torch.cat(answers)):
+        return None
+    *_, last = [layer for layer in seen.discriminator.modules() if not isinstance(layer, nn.Flatten)]
+    ends = isinstance(last, nn.Sigmoid)
+    twice = (ends and wasserstein(seen)) or (logistic(seen) and (ends or 0.3 < answers.mean() < 0.7))
+    return float(twice), f"all of its {len(answers)} answers lie from {answers.min():.2f} to {answers.max():.2f}"
+
+
+def vanishing(seen: Seen):
+    if seen.pushes and seen.of("fake", "g_opt"):
+        push = max(seen.pushes)
+        logit = torch.cat([j.answers.flatten() for j in seen.of("fake", "g_opt")]).mean()
+        return -math.log10(push + 1e-30), f"no fake is pushed by more than {push:.1g}; its logits are near {logit:.3g}"
+
+
+def unbounded_critic(seen: Seen):
+    if not wasserstein(seen) or any(j.kept for j in seen.of("penalised")):
+        return None
+    tops = [weight.detach().abs().max().item() for weight in seen.discriminator.parameters() if weight.ndim > 1]
     clipped = len(tops) > 1 and max(tops) - min(tops) < 1e-6 * max(tops)
-    bound = any("parametrizations" in name for name, _ in tried.gan.discriminator.named_modules())
-    if not clipped and not bound:
-        return Finding(
-            "nothing bounds the critic's slope",
-            f"largest weights of its layers from {min(tops):.3g} to {max(tops):.3g}, and no penalty is recorded",
-            "clipping was forgotten, or applied before the update, or to another network",
-            "clip after each update, or add a gradient penalty (and return it as 'penalty')",
-            "notebook 03, A game for it",
-        )
+    bound = any("parametrizations" in name for name, _ in seen.discriminator.named_modules())
+    about = f"largest weights of its layers from {min(tops):.3g} to {max(tops):.3g}, no penalty, no spectral norm"
+    return float(not clipped and not bound), about
 
 
-def train_differs_from_eval(tried: Trace) -> Finding | None:
-    generator, z = tried.gan.generator, tried.gan.sample_z(64)
-    norm = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in generator.modules())
-    if not norm or tried.gan.steps_done < YOUNG:
-        return None
-    with torch.no_grad():
-        with eval_mode(generator):
-            in_eval = generator(z)
-        apart = ((generator.train()(z) - in_eval).abs().mean() / in_eval.std().clamp(min=1e-6)).item()
-    if apart > 0.5:
-        return Finding(
-            "samples in train mode differ from those in eval mode",
-            f"by {apart:.0%} of their standard deviation (over 50%)",
-            "BatchNorm's running averages do not fit: a momentum near 0, or layers that were never in train()",
-            "leave BatchNorm's momentum at 0.1, and train the generator in train()",
-            "notebook 01, The two networks",
-        )
+def flat_critic(seen: Seen):
+    if wasserstein(seen) and seen.pushes and not seen.of("penalised"):
+        push = max(seen.pushes)
+        return -math.log10(push + 1e-30), f"its steepest slope at a fake is {push:.1g}"
 
 
-def ema_lags(tried: Trace) -> Finding | None:
-    gan = tried.gan
-    memory = 1 / (1 - gan.ema_decay)
-    if gan.steps_done >= YOUNG and memory > gan.steps_done:
-        return Finding(
-            "the running average lags",
-            f"ema_decay={gan.ema_decay} averages over about {memory:,.0f} steps, and there were {gan.steps_done:,}",
-            "a decay of a long run in a short one",
-            f"ema_decay={1 - 10 / gan.steps_done:.3g}: an average over a tenth of the run",
-            "notebook 02, Train",
-        )
+def steep_critic(seen: Seen):
+    if wasserstein(seen) and seen.pushes and seen.of("penalised"):
+        push = max(seen.pushes)
+        return push, f"its steepest slope at a fake is {push:.3g}, and the penalty asks for 1"
 
 
-def data(images: ImageSet) -> Finding | None:
-    """Nearly constant images, or many that are there twice."""
-    pixels = images.sample(min(2000, len(images)), seed=0).flatten(1)
-    spread = pixels.std(dim=0).max().item()
-    again = len(pixels) - len(torch.unique(pixels, dim=0))
-    if spread < 0.02 or again > 0.05 * len(pixels):
-        return Finding(
-            "the images are nearly constant" if spread < 0.02 else "many images are there twice",
-            f"no pixel varies by more than {spread:.3f}, {again} of {len(pixels):,} repeat another",
-            "a range that was scaled twice, a folder of copies, or thumbnails beside the pictures",
-            "look at them: viz.show(images.sample(64))",
-            "data/README.md",
-        )
+def batch_norm_in_critic(seen: Seen):
+    if wasserstein(seen):
+        return float(has_batch_norm(seen.discriminator)), "a Wasserstein loss, and BatchNorm among its critic's layers"
 
 
-def clamped(_tried: Trace, history) -> Finding | None:
-    for name, values in history.losses.items():
-        now = sum(values[-JUST:]) / max(1, len(values[-JUST:]))
-        if 95 <= now <= 100.001:
-            return Finding(
-                f"{name} is at the clamp of BCELoss",
-                f"the mean of its last {len(values[-JUST:])} values is {now:.1f}",
-                "BCELoss on probabilities stops at 100, and there the gradient is 0",
-                "take the loss of the logits (softplus, or BCEWithLogitsLoss)",
-                "notebook 01, The loss",
-            )
+def penalty_without_gradient(seen: Seen):
+    dead = [j for j in seen.of("penalised") if j.gradient is not None and not j.kept]
+    return float(len(dead)), f"{len(dead)} gradients at D's input were taken without create_graph=True"
 
 
-def is_cross_entropy(tried: Trace) -> bool:
-    """Whether ``d_loss`` is -log D(x) - log(1 - D(G(z))) of the first two answers."""
-    if len(tried.judged) < 2 or "d_loss" not in tried.record:
-        return False
-    (_, real), (_, fake) = tried.judged[:2]
-    return _equal(softplus(-real).mean() + softplus(fake).mean(), tried.record["d_loss"])
+def penalty_at_reals_only(seen: Seen):
+    points, reals = [j.given for j in seen.of("penalised")], [j.given for j in seen.of("real", "d_opt")]
+    if wasserstein(seen) and points and reals:
+        same = sum(any(a.shape == b.shape and torch.equal(a, b) for b in reals) for a in points) / len(points)
+        return same, f"{same:.0%} of the batches at which it is taken are batches of reals"
 
 
-def is_non_saturating(tried: Trace) -> bool:
-    """Whether ``g_loss`` is -log D(G(z)) of the last answers."""
-    return bool(tried.judged) and _equal(softplus(-tried.judged[-1][1]).mean(), tried.record.get("g_loss", math.nan))
+def batch_norm_scale(seen: Seen):
+    scales = [
+        layer.weight.detach().float().mean().item()
+        for player in (seen.generator, seen.discriminator)
+        for layer in player.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine
+    ]
+    if scales:
+        return -min(scales), f"the mean scale of a BatchNorm layer is {min(scales):.3f}, and should begin at 1"
 
 
-def _equal(value: Tensor, recorded: float) -> bool:
-    return math.isclose(value.item(), recorded, rel_tol=1e-3, abs_tol=1e-5)
+def batch_norm_eps(seen: Seen):
+    layers = [*seen.generator.modules(), *seen.discriminator.modules()]
+    eps = max((layer.eps for layer in layers if isinstance(layer, nn.modules.batchnorm._BatchNorm)), default=0.0)
+    return eps, f"eps is {eps:g}, and 1e-5 by default"
 
 
-def impossible_sum(tried: Trace, history) -> Finding | None:
-    d, g = (torch.tensor(history.losses.get(name, [])) for name in ("d_loss", "g_loss"))
-    known = is_non_saturating(tried) and (is_cross_entropy(tried) or one_mixed_batch(tried))
-    if len(d) < JUST or len(d) != len(g) or not known:
-        return None
-    least = (d + g).unfold(0, JUST, 1).mean(1).min().item()
-    if least < 0.8 * 2 * math.log(2):
-        return Finding(
-            "both losses are low at once",
-            f"d_loss + g_loss came to {least:.2f} on average over {JUST} steps; of the same fakes it is at least 1.39",
-            "the players do not judge the same fakes: another z, another batch's statistics, another mode",
-            "print D(G(z)) in both turns, for the same z",
-            "notebook 01, Break it",
-        )
-
-
-def too_far(tried: Trace, history) -> Finding | None:
-    all_of_it = history.losses.get("d_loss", [])
-    if len(all_of_it) < 2 * JUST or not is_cross_entropy(tried):
-        return None
-    d = all_of_it[-max(JUST, len(all_of_it) // 5) :]
-    now = sum(d) / len(d)
-    if now < 0.05 or now > 4:
-        return Finding(
-            "the discriminator is far ahead" if now < 0.05 else "the discriminator is far behind",
-            f"d_loss was {now:.3g} over the last {len(d)} steps (fifty-fifty is 1.39)",
-            "one player learns much faster, or the other has a bug",
-            "first check that both players move; then halve the rate of the one ahead, or add R1",
-            "notebook 00, Break it",
-        )
-
-
-def score_worsens(_tried: Trace, history) -> Finding | None:
-    name, way = history.best_by or (None, "lowest")
-    values = [(step, found[name]) for step, found in history.scores if name in found and step]
-    if len(values) < 6 or way != "lowest":
-        return None
-    best = min(values, key=lambda pair: pair[1])
-    late = [value for _, value in values[-max(2, len(values) // 3) :]]
-    if min(late) > 1.5 * best[1] and best[0] < values[-len(late)][0]:
-        return Finding(
-            "the score has been getting worse",
-            f"{name} was {best[1]:.3g} at step {best[0]:,} and is at least {min(late):.3g} since step "
-            f"{values[-len(late)][0]:,}",
-            "the discriminator learns its images by heart, or rates that are too high for this late",
-            f"go back to step {best[0]:,}; then lower rates, or augmentation of reals and fakes",
-            "notebook 04",
-        )
-
-
-OF_A_STEP = (
-    one_optimiser,
-    does_not_move,
+CHECKS = (
+    foreign_weights,
+    generator_does_not_move,
+    discriminator_does_not_move,
+    gradients_not_zeroed,
+    same_direction,
+    not_detached,
     same_reals_again,
     different_z,
+    same_z_again,
+    fixed_z_moves,
     one_mixed_batch,
     ranges,
     probabilities,
     vanishing,
     unbounded_critic,
-    train_differs_from_eval,
-    ema_lags,
+    flat_critic,
+    steep_critic,
+    batch_norm_in_critic,
+    penalty_without_gradient,
+    penalty_at_reals_only,
+    batch_norm_scale,
+    batch_norm_eps,
 )
-OF_A_HISTORY = (clamped, impossible_sum, too_far, score_worsens)

@@ -29,6 +29,7 @@ COMMANDS = {
     "reconstruct": ("ganlib.runs.pictures:reconstruct", "reconstruct given images with each checkpoint"),
     "evaluate": ("ganlib.runs.evaluation:evaluate", "score a run's generator"),
     "info": ("ganlib.runs.reports:info", "show what a run is and how far it got"),
+    "diagnose": ("ganlib.runs.evaluation:diagnose", "say what is wrong with a run"),
     "compare": ("ganlib.runs.reports:compare", "compare runs: a table, and their curves"),
     "data": ("ganlib.runs.inventory:data", "list the datasets here, and how to get others"),
 }

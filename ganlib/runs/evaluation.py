@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from ganlib._runtime import device as runtime
 from ganlib.data.images import ImageSet
 from ganlib.data.sets import SETS
-from ganlib.metrics import DigitScore, Report, cifar_net, digit_net, inception_net, score, score_digits
-from ganlib.runs import checkpoint, folder, provenance
+from ganlib.metrics import DigitScore, Finding, Report, cifar_net, digit_net, doctor, inception_net, score, score_digits
+from ganlib.runs import build, checkpoint, folder, provenance
 from ganlib.runs.build import load_images
-from ganlib.runs.config import Config, change
+from ganlib.runs.config import LENGTH, Config, change, changed
+from ganlib.runs.training import stored
 
 
 def evaluate(
@@ -59,6 +63,32 @@ def evaluate(
     facts = {"step": step, "ema": ema, "against": against, "images": reals.source, "scores": found.to_dict()}
     with (run / "evaluations.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    return found
+
+
+def diagnose(
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")], *, data_root: Path | None = None
+) -> list[Finding]:
+    """Say what is wrong with a run: its newest checkpoint, its history, its images.
+
+    Args:
+        run: the run's folder, of ``ganlib train``.
+        data_root: as for ``ganlib evaluate``.
+    """
+    run, images, history = Path(run), find_images(Path(run), None, data_root), folder.history_of(Path(run))
+    config = build.fitted(stored(run), images)
+    gan = build.players(config, fresh=False)
+    checkpoint.resume(gan, run)
+    found = doctor.diagnose(gan, images, build.step(config), history, batch_size=config.batch_size)
+    print(f"step {gan.steps_done:,} of '{run}'", *(found or ["nothing is found"]), sep="\n")
+    if "score_worsens" in {finding.check for finding in found} and history.best in checkpoint.steps_in(run):
+        back = checkpoint.path_of(run, history.best)
+        given = {k: v for k, v in changed(stored(run)).items() if k not in ("out", "resume_path", *LENGTH)}
+        words = [
+            f"--{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in given.items()
+        ]
+        weights = [f"--{name} {shlex.quote(str(back))}" for name in ("generator", "discriminator")]
+        print("to go back:  ganlib train", *words, *weights)
     return found
 
 

@@ -36,7 +36,7 @@ from ganlib.train import History
 KEPT = 3  # checkpoints kept: this many of the last, the best one, and those in keep_at
 RECORD_EVERY = 10.0  # seconds between two writes to the .jsonl files, besides those at each checkpoint
 # Of a history, saved as JSON in a checkpoint.
-IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by", "changes", "threads")
+IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by", "changes", "threads", "findings")
 COLUMNS = 8  # images of a snapshot side by side
 NAME = re.compile(r"step-(\d+)\.png$")
 
@@ -302,8 +302,8 @@ def history_of(folder: Path) -> History:
 def restore_history(history: History, tensors: dict[str, Tensor], facts: dict) -> None:
     """Fill a history from a checkpoint."""
     for name in IN_FACTS:
-        setattr(history, name, facts["history"].get(name, []))  # "changes" are younger than some checkpoints
-    for name in ("scores", "changes", "threads"):
+        setattr(history, name, facts["history"].get(name, []))  # some are younger than some checkpoints
+    for name in ("scores", "changes", "threads", "findings"):
         setattr(history, name, [tuple(row) for row in getattr(history, name)])
     history.losses = {name: tensors[f"run/loss.{name}"].tolist() for name in facts["history"]["losses"]}
 

@@ -25,10 +25,11 @@ def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
         run: the run's folder.
     """
     run = Path(run)
-    config, intact = folder.config_of(run), False
-    found = {"run": str(run), **_settings(config), **_progress(folder.history_of(run))}
+    config, history, intact = folder.config_of(run), folder.history_of(run), False
+    found = {"run": str(run), **_settings(config), **_progress(history)}
     if asked := config["arguments"].get("steps"):
         found["steps"] += f" of {asked:,}"
+    found |= {f"doctor, {step:,}": text for step, _, text in history.findings}
     found |= {"snapshots": str(len(folder.snapshots_in(run))), "ran on": _pairs(config["ran_on"])}
     for path in (checkpoint.path_of(run, step) for step in checkpoint.steps_in(run)):
         try:

@@ -16,6 +16,7 @@ from ganlib._runtime.notebook import someone_there
 from ganlib._runtime.progress import Lines
 from ganlib._runtime.randomness import rng
 from ganlib.conditional import columns
+from ganlib.metrics.doctor import Doctor
 from ganlib.runs import build, checkpoint, workers
 from ganlib.runs.config import Config, change, changed, suggest
 from ganlib.runs.folder import Run, config_of
@@ -70,9 +71,10 @@ def train(*, preset: str | None = None, **given) -> History | None:
     run = Run(folder, resume=resumed, allow_changes=config.allow_changes, **kept)
     alone = processes == 1 and someone_there()  # a panel changes the settings of one process only
     shown = panel(gan, step, run=run) if alone else Lines(config.print_every)
+    watchers = [shown] + [Doctor()] * (processes == 1)
     try:
         with _shared(gan, step, images, device, folder) if processes > 1 else contextlib.nullcontext(step) as step:
-            history = fit(gan, step, images, **how, run=run, watchers=[shown])
+            history = fit(gan, step, images, **how, run=run, watchers=watchers)
     except BaseException:
         with contextlib.suppress(OSError):
             folder.rmdir()  # a folder that is still empty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import io
 import itertools
 import time
@@ -131,7 +132,9 @@ class _Panel:
         picture, text = self._picture(history)
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "JPEG", quality=88)
-        bundle = {"text/html": img("image/jpeg", buffer.getvalue(), picture.shape[1], text), "text/plain": text}
+        found = "".join(f"<div>step {at:,} · {html.escape(what)}</div>" for at, _, what in history.findings)
+        page = img("image/jpeg", buffer.getvalue(), picture.shape[1], text) + found
+        bundle = {"text/html": page, "text/plain": text}
         if self.view:
             self.view.update(bundle, raw=True)
         else:
