@@ -29,7 +29,7 @@ SECONDS, HOLD = 6.0, 2.0  # of the film, and longer for its last frame
 FILMS = {
     "00_gan_in_2d": ("ring", None, 17, 2),
     "01_dcgan_mnist": ("mnist", 4, 31, 1),
-    "02_dcgan_cifar10": ("cifar10", 4, 22, 1),
+    "02_dcgan_cifar10": ("cifar10", 4, 18, 1),
     "03_wgan": ("wgan", None, 28, 1),
     "04_dcgan_celeba": ("celeba", 2, 24, 1),
 }
