@@ -18,7 +18,8 @@ def explore(draw: Callable, **values) -> None:
     if notebook.someone_there():
         from ipywidgets import interact  # late, as all that notebooks alone need
 
-        interact(draw, **values)
+        # Choices as lists: the ipywidgets of Colab, 7.7, takes a tuple for a slider's ends.
+        interact(draw, **{name: list(v) if isinstance(v[0], str) else v for name, v in values.items()})
 
 
 def slider(name: str, now, values: Collection | None = None, wide: int = 400):
