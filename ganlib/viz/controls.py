@@ -18,8 +18,9 @@ def explore(draw: Callable, **values) -> None:
     if notebook.someone_there():
         from ipywidgets import interact  # late, as all that notebooks alone need
 
-        # Choices as lists: the ipywidgets of Colab, 7.7, takes a tuple for a slider's ends.
-        interact(draw, **{name: list(v) if isinstance(v[0], str) else v for name, v in values.items()})
+        for name, value in values.items():  # Colab's ipywidgets, 7.7, takes a tuple for a slider's ends
+            values[name] = list(value) if isinstance(value, tuple) and isinstance(value[0], str) else value
+        interact(draw, **values)
 
 
 def slider(name: str, now, values: Collection | None = None, wide: int = 400):
