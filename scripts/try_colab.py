@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,9 +61,11 @@ def main(home: str, *names: str) -> int:
     subprocess.run([python, "-c", "import matplotlib.pyplot"], check=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if not names or path.stem in names:
+            begun = time.monotonic()
             found = faults(path, python, home)
             failed += bool(found)
-            print(path.stem, "· " + "; ".join(found) if found else "· passed", flush=True)
+            took = f"{(time.monotonic() - begun) / 60:.1f} min"
+            print(path.stem, took, "; ".join(found) or "passed", sep=" · ", flush=True)
     return failed
 
 

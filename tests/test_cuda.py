@@ -485,6 +485,32 @@ def test_a_step_in_fp16_finds_the_gradients_of_fp32_and_waits_for_nothing(gpu, m
         assert mine.dtype == torch.float32 and torch.allclose(exact, mine, rtol=0.05, atol=0.02 * exact.abs().max())
 
 
+def own_penalty(critic, points, factor):
+    """As a learner writes it; times a ``factor`` so small that float16 would lose the gradient."""
+    points = points.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(outputs=(critic(points) * factor).sum(), inputs=points, create_graph=True)
+    return (slope / factor).flatten(1).norm(dim=1).sub(1).square().mean()
+
+
+def test_gradients_that_a_learner_asks_for_are_scaled_in_fp16(gpu, monkeypatch):
+    monkeypatch.setattr(scaling, "FIRST_SCALE", 2.0**8)  # no update is skipped
+    found = {}
+
+    def penalised(gan, batches):
+        penalty = own_penalty(gan.discriminator, next(batches), 2.0**-14)
+        (again,) = torch.autograd.grad([penalty * 2], [gan.discriminator[0].weight], retain_graph=True)
+        gan.d_opt.zero_grad()
+        penalty.backward()
+        found[torch.is_autocast_enabled("cpu")] = [w.grad.clone() for w in gan.discriminator.parameters() if w.ndim > 1]
+        return {"penalty": penalty, "again": again.norm()}
+
+    full = fit(players(), penalised, shapes(), steps=1, batch_size=8, watchers=(), precision="fp32").losses
+    mine = half(penalised, players(), 1).losses
+    assert mine == {name: pytest.approx(values, rel=0.02) for name, values in full.items()}
+    for exact, close in zip(found[False], found[True], strict=True):
+        assert torch.allclose(exact, close, rtol=0.05, atol=0.02 * exact.abs().max())
+
+
 def test_gradients_of_several_backwards_add_up(gpu, monkeypatch):
     monkeypatch.setattr(scaling, "FIRST_SCALE", 2.0**8)  # the gradients of a sum overflow before those of its parts
 

@@ -84,6 +84,21 @@ def weighted(gan, batches, times=1):
     return plain(gan, batches) | {"penalty": penalty}
 
 
+def between(gan, batches):
+    """A step of 03 that draws its ε as ganlib does, or on the card."""
+    real = next(batches)
+    with torch.no_grad():
+        fake = gan.generator(gan.sample_z(len(real)))
+    gp = losses.gradient_penalty(gan.discriminator, real, fake, gan.z_rng)
+    x_hat = torch.lerp(fake, real, torch.rand_like(real[:, :1, :1, :1])).requires_grad_()
+    (slope,) = torch.autograd.grad(gan.discriminator(x_hat).sum(), x_hat, create_graph=True)
+    own = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    gan.d_opt.zero_grad()
+    (gan.discriminator(fake).mean() - gan.discriminator(real).mean() + 5 * (gp + own)).backward()
+    gan.d_opt.step()
+    return plain(gan, batches) | {"penalty": gp, "own": own}
+
+
 def forgetful(gan, batches):
     real = next(batches)
     d_loss = losses.minimax_d_loss(gan.discriminator(real), gan.discriminator(gan.generator(gan.sample_z(8)).detach()))
@@ -119,6 +134,7 @@ GRAPHS = {
     "a learner's": (plain, {}),
     "a learner's, with noise and a number": (noisy, {}),
     "a learner's, with penalties": (functools.partial(weighted, times=2), {}),
+    "a learner's, with ε": (between, {}),
     "a learner's that forgets": (forgetful, {}),
     "a learner's network": (plain, {"make": own_players}),
     "notebook 01": (defined("01_dcgan_mnist.ipynb")["step"], {}),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ganlib.data import ImageSet
 from ganlib.train import History
-from ganlib.viz import alt, animation, network, register
+from ganlib.viz import alt, animation, controls, network, register
 from ganlib.viz import images as viz
 from helpers import ROOT, history, noise
 
@@ -249,3 +249,12 @@ def test_what_was_changed_by_hand_stands_in_the_curves_and_in_the_film():
         assert [line.get_xdata()[0] for line in lines] == [4.5, 15.5] and len(after.lines) == len(before.lines) + 2
     assert [text.get_text() for text in changed.axes[0].texts] == ["G's learning rate 0.001", "n_critic 3"]
     assert animation(run).names == ["step 0", "step 10 · G's learning rate 0.001", "step 20 · n_critic 3"]
+
+
+def test_a_reader_gets_sliders_and_dropdowns_and_a_saved_page_neither(monkeypatch):
+    given = []
+    monkeypatch.setattr("ipywidgets.interact", lambda draw, **values: given.append(values))
+    for there in (False, True):
+        monkeypatch.setattr(controls.notebook, "someone_there", lambda there=there: there)
+        controls.explore(print, name=("ring", "disc"), share=(0.0, 1.0), again=[1, 2])
+    assert given == [{"name": ["ring", "disc"], "share": (0.0, 1.0), "again": [1, 2]}]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-FIRST_SCALE = 2.0**16
+FIRST_SCALE, MOST_OF_OWN = 2.0**16, 2.0**8  # at most 65,504 fits, and a sum of scores has the gradient 1
 GROWS_AFTER = 2000  # steps without an overflow; then the scale doubles, and with each overflow it halves
 
 
@@ -15,7 +15,8 @@ class LossScaling(TorchFunctionMode):
 
     ``loss.backward()`` multiplies the loss with ``gan.scaling["scale"]`` and divides the new gradients by it, so that
     ``.grad`` is what it is without. Once a gradient is not finite, the rest of the step's updates are skipped, by the
-    optimisers' own kernels: Python never asks whether. Double backwards (penalties) are in float32 and need no scale.
+    optimisers' own kernels: Python never asks whether. ``torch.autograd.grad`` of a step's own, as in a penalty, has a
+    scale that a sum of scores can take, too. (ganlib's penalties are in float32 and need none.)
     """
 
     def __init__(self, gan, where: torch.device):
@@ -41,14 +42,18 @@ class LossScaling(TorchFunctionMode):
         torch._amp_update_scale_(scale, steps, self.overflow, 2.0, 0.5, GROWS_AFTER)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs, scale = kwargs or {}, self.gan.scaling["scale"]
+        if func is torch.autograd.grad:
+            first, scale = kwargs.pop("outputs") if "outputs" in kwargs else args[0], scale.clamp(max=MOST_OF_OWN)
+            outputs = [each.float() * scale for each in ([first] if isinstance(first, Tensor) else first)]
+            return tuple(g if g is None else g / scale for g in func(outputs, *args[1:], **kwargs))
         if func is not Tensor.backward:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         weights = [w for o in (self.gan.g_opt, self.gan.d_opt) for group in o.param_groups for w in group["params"]]
         before = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
-        loss, scale = args[0], self.gan.scaling["scale"]
-        (loss.float() * scale).backward(*args[1:], **(kwargs or {}))
+        (args[0].float() * scale).backward(*args[1:], **kwargs)
         if new := [weight.grad for weight in weights if weight.grad is not None]:
             torch._foreach_mul_(new, scale.reciprocal())
         for weight, earlier in zip(weights, before, strict=True):

@@ -48,13 +48,17 @@ def _augment_inputs(discriminator: nn.Module, inputs: tuple[Tensor, ...]) -> tup
 
 def _colour(images: Tensor) -> Tensor:
     """Shift brightness by up to ±0.5, scale saturation by 0-2, contrast by 0.5-1.5."""
-    drawn = fresh(images.device, torch.rand, 3, len(images), 1, 1, 1)
-    brightness, saturation, contrast = drawn.to(images.dtype)
+    brightness, saturation, contrast = fresh(images.device, _changes, len(images)).to(images.dtype).unbind(1)
     images = images + 0.5 * (2 * brightness - 1)
     grey = images.mean(1, keepdim=True)
     images = grey + 2 * saturation * (images - grey)
     level = images.mean((1, 2, 3), keepdim=True)
     return level + (0.5 + contrast) * (images - level)
+
+
+def _changes(n: int) -> Tensor:
+    """Of brightness, saturation and contrast, uniform in [0, 1]: [n, 3, 1, 1, 1]."""
+    return torch.rand(3, n, 1, 1, 1).transpose(0, 1)
 
 
 def _translate(images: Tensor) -> Tensor:

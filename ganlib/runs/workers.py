@@ -1,14 +1,15 @@
 """One run in several processes of torchrun, on one machine or more (docs/command-line.md).
 
 Each process takes its share of every batch, and all have the same players. Rank 0 writes the run's folder and decides
-when to stop; the others start from what it sends them and make the same steps until then. z and the order of the images
-are drawn for the whole batch in every process, so a run is resumed by as many as there are then.
+when to stop; the others start from what it sends them and make the same steps until then. What enters a step by
+``randomness.fresh`` is drawn for the whole batch in every process, so a run is resumed by as many as there are then.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import signal
 import time
@@ -22,10 +23,12 @@ import torch.distributed as dist
 # Its functions take the group that exists at the first import as their default, and torch's compiler imports it with
 # the first optimiser. Imported after the group, it keeps its threads alive, and Python may exit with SIGABRT.
 import torch.distributed.nn.functional
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ganlib._runtime import device as runtime
-from ganlib._runtime.randomness import seed_step
+from ganlib._runtime.randomness import door, onto, seed_step
 from ganlib.runs import checkpoint, provenance
 from ganlib.steps import GAN
 from ganlib.train import fit
@@ -55,7 +58,6 @@ def joined(gan: GAN, step: Callable, images, device: torch.device) -> Iterator[C
     gan.device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device.type
     if cuda:
         torch.cuda.set_device(gan.device)  # nccl's
-    gan.sample_z = lambda count: GAN.sample_z(gan, count * n)[rank * count : (rank + 1) * count]
     for optimiser in (gan.g_opt, gan.d_opt):
         optimiser.register_step_pre_hook(lambda o, *_: _average([p.grad for g in o.param_groups for p in g["params"]]))
     gan.g_opt.register_step_post_hook(lambda *_: _average([b for network in both for b in network.buffers()]))
@@ -65,7 +67,7 @@ def joined(gan: GAN, step: Callable, images, device: torch.device) -> Iterator[C
     on_end = signal.signal(signal.SIGTERM, _leave) if rank == 0 else None
     try:
         own = provenance.fingerprint(images.pixels)
-        if _from_first(own) != own:
+        if _from_first(own.encode()) != own.encode():
             raise ValueError(f"{images.source}: process {rank} has other images than process 0; give all the same.")
         yield _Shared(step)
         if rank == 0:
@@ -106,8 +108,8 @@ def follow(gan: GAN, step: Callable, images, device: torch.device, batch_size: i
     try:
         with joined(gan, step, images, device) as shared, ThreadPoolExecutor(1) as pool:
             if _word_of_first(1):
-                tensors, facts, precision = _from_first(None)
-                checkpoint.restore(gan, tensors, facts)
+                facts, precision = json.loads(_from_first())
+                checkpoint.restore(gan, from_bytes(_from_first()), facts)
                 how = dict(batch_size=batch_size, precision=precision, watchers=())
                 pool.submit(fit, gan, shared, images, steps=2**62, **how).result()
     except (ConnectionError, FloatingPointError):  # the run diverged
@@ -118,27 +120,34 @@ class _Shared(functools.partial):
     """A step on this process's share of every batch; as a partial it keeps its name."""
 
     def __call__(self, gan: GAN, batches: Iterator[Tensor]) -> dict[str, Tensor]:
-        rank, n = place()
-        if rank == 0 and not hasattr(self, "sent"):
-            _word_of_first(1)
+        if place()[0] == 0 and not hasattr(self, "sent"):
+            self.sent = _word_of_first(1)
             where = gan.device.partition(":")[0]
             kind = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else torch.float32
-            self.sent = _from_first((*checkpoint.capture(gan), NAMES[kind]))
+            tensors, facts = checkpoint.capture(gan)
+            _from_first(json.dumps([facts, NAMES[kind]]).encode())
+            _from_first(to_bytes(tensors))
         if not _word_of_first(1):
             raise KeyboardInterrupt  # ends fit
-        if rank:  # or dropout and augmentations would be those of rank 0
-            seed_step(gan.seed + 65_537 * rank, gan.steps_done, torch.device(gan.device))
-        losses = super().__call__(gan, (_part(batch, rank, n) for batch in batches))
+        self.numbers = torch.get_rng_state()  # fit's, for this step: the same in every process
+        seed_step(gan.seed + 65_537 * (1 + place()[0]), gan.steps_done, torch.device(gan.device))  # for dropout
+        before = door.set(self._draw)
+        try:
+            losses = super().__call__(gan, batches)
+        finally:
+            door.reset(before)
         values = torch.stack([value.detach().float() for value in losses.values()])
         _average([values])
         return dict(zip(losses, values, strict=True))
 
-
-def _part(batch: Tensor | tuple, rank: int, n: int) -> Tensor | tuple:
-    """A process's part of a batch, and of its labels."""
-    if isinstance(batch, tuple):
-        return tuple(_part(each, rank, n) for each in batch)
-    return batch.tensor_split(n)[rank]
+    def _draw(self, draw: functools.partial, where: torch.device) -> Tensor:
+        """This process's share of reals, or of what is drawn for so many of them."""
+        (rank, n), many = place(), draw.args[:1]
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.numbers)
+            whole = draw.func(*(each * n for each in many), *draw.args[1:], **draw.keywords)
+            self.numbers = torch.get_rng_state()
+        return onto(whole.tensor_split(n)[rank], where)
 
 
 def _word_of_first(word: int) -> int:
@@ -149,12 +158,13 @@ def _word_of_first(word: int) -> int:
     return int(told)
 
 
-def _from_first(state):
+def _from_first(content: bytes = b"") -> bytes:
     """What rank 0 passes, in every process."""
-    told = [state]
+    size = _word_of_first(len(content))
+    told = torch.frombuffer(bytearray(content) or bytearray(size), dtype=torch.uint8)
     with _all_there():
-        dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
-    return told[0]
+        dist.broadcast(told, 0)
+    return told.numpy().tobytes()
 
 
 @torch.no_grad()

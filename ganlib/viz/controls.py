@@ -18,6 +18,8 @@ def explore(draw: Callable, **values) -> None:
     if notebook.someone_there():
         from ipywidgets import interact  # late, as all that notebooks alone need
 
+        for name, value in values.items():  # Colab's ipywidgets, 7.7, takes a tuple for a slider's ends
+            values[name] = list(value) if isinstance(value, tuple) and isinstance(value[0], str) else value
         interact(draw, **values)
 
 
