@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "pack"))
     parser.add_argument("--rungs", nargs="*", default=[*RUNGS, *SIDE], help="names of rungs")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=60, help="processor time of each run")
+    parser.add_argument("--seconds", type=float, default=45, help="processor time of each run")
     parser.add_argument("--runs", type=Path, default=Path("runs/modern-ladder"), help="folder of the results")
     parser.add_argument("--out", type=Path, default=PRETRAINED, help="folder to pack them into")
     args = parser.parse_args()

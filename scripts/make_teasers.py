@@ -93,6 +93,32 @@ def circle() -> list[Image.Image]:
     return frames
 
 
+def spirals(count: int = 30) -> list[Image.Image]:
+    """Three games of notebook 08's smallest GAN, without a penalty and with R1, drawn by its own cells."""
+    import torch
+    from matplotlib import pyplot
+    from torch.nn.functional import relu, softplus
+
+    from ganlib import viz
+
+    its, frames = {"torch": torch, "softplus": softplus, "relu": relu, "viz": viz}, []
+    for cell in json.loads((ROOT / "notebooks" / "08_modern.ipynb").read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if text.startswith(("GAMES = {", "def walk(")):  # without what they print
+            exec(text.partition("\n\n\none = ")[0], its)
+    games = [(name, gamma) for gamma in (0.0, 0.4) for name in ("non-saturating", "Wasserstein", "hinge")]
+    for k in [round(160 * (i / (count - 1)) ** 1.4) for i in range(count)]:
+        figure, axes = pyplot.subplots(2, 3, figsize=(6, 4.3), layout="constrained")
+        for ax, (name, gamma) in zip(axes.flat, games, strict=True):
+            game, title = its["GAMES"][name], f"{name}, R1" if gamma else name
+            its["draw_game"](ax, game, its["walk"](game, gamma, steps=160)[: k + 1], title, gamma)
+            ax.set(xlabel="", ylabel="")
+        figure.savefig(page := io.BytesIO(), dpi=80)
+        pyplot.close(figure)
+        frames.append(Image.open(page).convert("RGB"))
+    return frames
+
+
 def walk(count: int = 24) -> list[Image.Image]:
     """Four faces that each turn into another and on, round a great circle and back."""
     a, b = torch.randn(2, 4, 100, generator=rng(33))
@@ -126,6 +152,7 @@ if __name__ == "__main__":
         made = teaser(ROOT / "examples" / "gallery" / folder / "training.gif", *choices)
         (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").write_bytes(made)
     (ROOT / "ganlib" / "viz" / "teasers" / "06_scores.webp").write_bytes(encoded(circle(), LARGEST))
+    (ROOT / "ganlib" / "viz" / "teasers" / "08_modern.webp").write_bytes(encoded(spirals(), LARGEST))
     walked = encoded(walk(), LARGEST, hold=0)
     (ROOT / "ganlib" / "viz" / "teasers" / "05_latent_space.webp").write_bytes(walked)
     (ROOT / "examples" / "gallery" / "strip.webp").write_bytes(strip())

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import re
 from functools import partial
 
 import pytest
@@ -23,7 +24,18 @@ from ganlib.metrics import (
     precision_recall,
 )
 from ganlib.runs import record
-from helpers import NOTEBOOKS, Colours, defined, exercises, noise, pictures, read_notebook, source, try_answer
+from helpers import (
+    NOTEBOOKS,
+    Colours,
+    defined,
+    exercises,
+    load_script,
+    noise,
+    pictures,
+    read_notebook,
+    source,
+    try_answer,
+)
 
 PATHS = {path.name[:2]: path for path in NOTEBOOKS}
 
@@ -45,7 +57,7 @@ def players(number="00"):
     if number == "00":
         networks, z_dim = (models.mlp_generator(2, 8, 0), models.mlp_discriminator(8, 1)), 2
     else:
-        norm, z_dim = "none" if number == "03" else "batch", 8
+        norm, z_dim = "none" if number in ("03", "08") else "batch", 8
         networks = models.dcgan_generator(16, 1, 4, z_dim), models.dcgan_discriminator(16, 1, 4, norm=norm, seed=1)
     if number == "03":
         return GAN(*networks, *(torch.optim.RMSprop(net.parameters(), 1e-4) for net in networks), z_dim)
@@ -65,12 +77,15 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+GAMMAS = {"r1_gamma": 0.7, "r2_gamma": 0.3}
 STEPS = [
     ("00", lambda its: its["step"], steps.dcgan_step),
     ("00", lambda its: partial(its["step"], g_loss_of=its["saturating"]), steps.minimax_step),
     ("01", lambda its: its["step"], steps.dcgan_step),
     ("03", lambda its: its["wgan_step"], steps.wgan_step),
     ("03", lambda its: its["wgan_gp_step"], steps.wgan_gp_step),
+    ("08", lambda its: its["pairs_step"], partial(steps.rpgan_step, r1_gamma=0.0, r2_gamma=0.0)),
+    ("08", lambda its: partial(its["r3_step"], **GAMMAS), partial(steps.rpgan_step, **GAMMAS)),
 ]
 
 
@@ -81,10 +96,12 @@ def test_its_step_makes_the_same_moves_as_the_librarys(number, step_of, known):
     start = weights(mine.generator), weights(mine.discriminator)
     for _ in range(3):
         found, expected = step(mine, batches), known(theirs, same_batches)
+    if number == "08":
+        del expected["penalty"]
     assert {k: v.item() for k, v in found.items()} == pytest.approx({k: v.item() for k, v in expected.items()})
     for before, name in zip(start, ("generator", "discriminator"), strict=True):
         one, two = (weights(getattr(gan, name)) for gan in (mine, theirs))
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-7 if number == "03" else 0)
+        torch.testing.assert_close(one, two, rtol=0, atol={"03": 1e-7, "08": 1e-5}.get(number, 0))
         assert not torch.equal(one, before)
     torch.testing.assert_close(next(batches), next(same_batches))  # as many were taken
 
@@ -354,6 +371,24 @@ def test_its_circle_answers_at_once_with_the_numbers_of_the_fakes_that_are_drawn
 
 
 # --- exercises ------------------------------------------------------------------------------------
+
+
+def test_the_rungs_of_notebook_08_are_those_of_the_script_that_made_its_record():
+    its, ladder = lesson("08"), load_script("modern_ladder", "examples")
+    for cell in read_notebook(PATHS["08"])["cells"]:
+        changes = [line for line in source(cell).splitlines() if re.match(r"(parts|rungs)\b.* = ", line)]
+        exec("\n".join(changes) if cell["cell_type"] == "code" else "", its)
+    names = dict(zip(its["rungs"], [*ladder.RUNGS, "lazy penalties"], strict=True))
+    for name, known in names.items():
+        parts, how = its["rungs"][name], ladder.settings(known)
+        mine = parts["weights"](its["generator"](**parts), 0), parts["weights"](its["discriminator"](**parts), 1)
+        theirs = ladder.generator(0, **how), ladder.discriminator(0, **how)
+        for one, two in zip(mine, theirs, strict=True):
+            shapes = [[(k, w.shape) for k, w in network.state_dict().items()] for network in (one, two)]
+            assert shapes[0] == shapes[1], name
+            for a, b in zip(one.parameters(), two.parameters(), strict=True):  # drawn in another order
+                assert a.std(correction=0).item() == pytest.approx(b.std(correction=0).item(), rel=0.35, abs=1e-4), name
+
 
 WRONG_01 = {  # of notebook 01; several a piece
     "1": [
@@ -752,7 +787,52 @@ WRONG_03 = {  # of notebook 03; several a piece
         "my_n_critic = lambda steps_done: 100 if steps_done < 25 or steps_done % 500 == 0 else 1\n",
     ],
 }
+SLOPES = "(slopes,) = torch.autograd.grad(D(x := x.detach().requires_grad_()).sum(), x, create_graph=True)"
+WRONG_08 = {  # of notebook 08; several a piece
+    "1": [
+        "my_gamma = 1.0\n",  # of the losses with a logarithm
+        "my_gamma = 4.0\n",
+        "my_gamma = 0.5\n",
+        "my_gamma = 2**0.5\n",
+        "my_gamma = 0\n",
+        "my_gamma = -2.0\n",
+        "my_gamma = float('inf')\n",
+    ],
+    "2": [
+        f"def my_penalty(D, x):\n    {SLOPES}\n    return slopes.flatten(1).square().sum(1).mean()\n",  # no half
+        f"def my_penalty(D, x):\n    {SLOPES}\n    return slopes.square().mean() / 2\n",  # over the pixels, too
+        f"def my_penalty(D, x):\n    {SLOPES}\n    return slopes.square().sum() / 2\n",
+        f"def my_penalty(D, x):\n    {SLOPES}\n    return slopes.flatten(1).norm(dim=1).mean() / 2\n",
+        f"def my_penalty(D, x):\n    {SLOPES}\n    return (slopes.flatten(1).norm(dim=1) - 1).square().mean() / 2\n",
+        "def my_penalty(D, x):\n    x = x.detach().requires_grad_()\n"  # of the mean: smaller by the batch's size
+        "    (slopes,) = torch.autograd.grad(D(x).mean(), x, create_graph=True)\n"
+        "    return slopes.flatten(1).square().sum(1).mean() / 2\n",
+        "def my_penalty(D, x):\n    x = x.detach().requires_grad_()\n"  # not differentiable any more
+        "    (slopes,) = torch.autograd.grad(D(x).sum(), x)\n"
+        "    return slopes.flatten(1).square().sum(1).mean() / 2\n",
+        "my_penalty = lambda D, x: D(x).square().mean() / 2\n",
+        "my_penalty = lambda D, x: 0.0\n",
+    ],
+    "3": [
+        "my_cost = lambda before, after, kernel, side, groups: before * after * kernel**2 * side**2\n",
+        "my_cost = lambda before, after, kernel, side, groups: before // groups * after * kernel**2\n",
+        "my_cost = lambda before, after, kernel, side, groups: before * after // groups**2 * kernel**2 * side**2\n",
+        "my_cost = lambda before, after, kernel, side, groups: before // groups * after * kernel * side**2\n",
+        "my_cost = lambda before, after, kernel, side, groups: before // groups * after * kernel**2 * side\n",
+        "my_cost = lambda before, after, kernel, side, groups: groups * before * after * kernel**2 * side**2\n",
+    ],
+    "4": [
+        "my_scale = lambda L, m: L ** (-1 / 2)\n",
+        "my_scale = lambda L, m: L ** (-1 / (m - 1))\n",
+        "my_scale = lambda L, m: L ** (-1 / m)\n",
+        "my_scale = lambda L, m: L ** (-1 / (2 * m))\n",
+        "my_scale = lambda L, m: L ** (1 / (2 * m - 2))\n",
+        "my_scale = lambda L, m: L ** -1 / (2 * m - 2)\n",  # the power binds first
+        "my_scale = lambda L, m: 0.5\n",
+    ],
+}
 WRONG = {"00": WRONG_00, "01": WRONG_01, "02": WRONG_02, "03": WRONG_03, "04": WRONG_04, "05": WRONG_05, "06": WRONG_06}
+WRONG["08"] = WRONG_08
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 
