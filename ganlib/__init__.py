@@ -5,7 +5,9 @@
 or everything at once, like the command line:  ganlib.main(dataset="mnist", epochs=10)
 """
 
+import codecs
 import logging
+import sys
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -27,8 +29,18 @@ class _Print(logging.Handler):
     """Prints messages to stdout: a notebook would show stderr as an error."""
 
     def emit(self, record):
-        print(self.format(record))
+        from ganlib._runtime.progress import heard
 
+        with heard():
+            print(self.format(record), flush=True)
+
+
+# A console that is not UTF-8 (of Windows, of a Docker image) gets what comes close, instead of an error.
+_PLAIN = {"·": "|", "×": "x", "…": "...", "–": "-", "—": "-", "’": "'", "≥": ">=", "≤": "<=", "→": "->", "−": "-"}
+codecs.register_error("ganlib", lambda error: (_PLAIN.get(error.object[error.start], "?"), error.start + 1))
+for _stream in (sys.stdout, sys.stderr):
+    if hasattr(_stream, "reconfigure"):
+        _stream.reconfigure(errors="ganlib")
 
 logging.getLogger("ganlib").addHandler(_Print())
 logging.getLogger("ganlib").setLevel(logging.INFO)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlib import residual
+from ganlib._runtime.checks import check_whole
 from ganlib._runtime.inside import count_parameters, describe, outputs  # noqa: F401 - they belong here, too
 from ganlib._runtime.randomness import rng, seeded
 from ganlib._runtime.weights import Network
@@ -91,7 +92,7 @@ def dcgan_generator(image_size=64, channels=3, width=64, z_dim=100, *, base=4, c
     config = {"kind": "dcgan", **locals()}  # the arguments as given
     if categories and not 2 <= categories < z_dim:
         raise ValueError(f"categories={categories}, but must be 0, or at least 2 and below z_dim={z_dim}.")
-    *sides, first = _sides(image_size, base)  # for example 64, 32, 16, 8 and 4
+    *sides, first = _sides(image_size, base, channels=channels, width=width, z_dim=z_dim)  # such as 64, 32, 16, 8, 4
     maps = [width * min(2**k, 8) for k in reversed(range(len(sides)))]
     layers = [CategoricalCode(categories)] if categories else []
     layers += _block(nn.ConvTranspose2d(z_dim, maps[0], first, bias=False))
@@ -122,7 +123,7 @@ def dcgan_discriminator(image_size=64, channels=3, width=64, *, base=4, norm="ba
         raise ValueError(f"norm is '{norm}', but must be one of: {', '.join(NORMS)}.")
     if depth < 1:
         raise ValueError(f"depth={depth}, but a discriminator has at least 1 convolution from one size to the next.")
-    *sides, last = _sides(image_size, base)
+    *sides, last = _sides(image_size, base, channels=channels, width=width)
     maps = [width * min(2**k, 8) for k in range(len(sides))]
     layers = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(LEAK, inplace=True)]
     for before, after in pairwise(maps):
@@ -155,8 +156,9 @@ def _block(layer: nn.Module, leak: float = 0.0, norm=nn.BatchNorm2d) -> list[nn.
     return [layer, *([norm(layer.out_channels)] if norm else []), activation]
 
 
-def _sides(image_size: int, base: int) -> list[int]:
+def _sides(image_size: int, base: int, **others: int) -> list[int]:
     """The sides of the maps, from the image on, halved down to ``base`` or less."""
+    check_whole(image_size=image_size, base=base, **others)
     if image_size < 8:
         raise ValueError(f"image_size={image_size}, but a DCGAN can be built for 8 pixels and more.")
     if not 2 <= base < image_size:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganlib import losses
+from ganlib._runtime.players import check_gan
 from ganlib._runtime.randomness import FIXED_Z_STREAM, Z_STREAM, fresh, rng
 
 Batches = Iterator[Tensor]  # of real images, float32 [B, C, H, W] in [-1, 1]; some steps take (images, labels)
@@ -56,12 +57,9 @@ class GAN:
     data_position: dict | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self):
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay={self.ema_decay}, but must be at least 0 (no average) and below 1.")
+        check_gan(self)
         if self.fixed_z is None:
             self.fixed_z = torch.randn(64, self.z_dim, generator=rng(self.seed + FIXED_Z_STREAM))
-        elif self.fixed_z.ndim != 2 or self.fixed_z.shape[1] != self.z_dim:
-            raise ValueError(f"fixed_z has shape {list(self.fixed_z.shape)}, but must be [n, {self.z_dim}] (z_dim).")
         self.ema_generator = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.ema_generator.averaged = True  # lets a score tell whose samples it scored
         for model in (self.generator, self.ema_generator):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ganlib._runtime import clock
 from ganlib._runtime import device as runtime
 from ganlib._runtime.graphs import Captured
 from ganlib._runtime.kernels import faster_kernels
@@ -20,7 +20,7 @@ from ganlib._runtime.notebook import someone_there, stop_queue
 from ganlib._runtime.progress import Bar, interrupts
 from ganlib._runtime.randomness import global_generators_kept, seed_step
 from ganlib._runtime.scaling import LossScaling
-from ganlib._runtime.stage import check_fit, check_record, memory_layout, set_the_stage, start_up
+from ganlib._runtime.stage import check_fit, check_record, check_score, memory_layout, set_the_stage, start_up
 from ganlib._runtime.threads import Threads
 from ganlib.data.images import Batches, quantised, ready
 from ganlib.models import count_parameters
@@ -80,7 +80,7 @@ def fit(
         ValueError: for wrong arguments, or a step that returns anything but a dict of scalars.
         Diverged: if a loss becomes NaN or infinite; its ``history`` has the steps before.
     """
-    check_fit(gan, steps, seconds, batch_size)
+    check_fit(gan, step, steps, seconds, batch_size, score, (snapshot_every, score_every), run, watchers)
     device, images = runtime.device(gan.device), ready(images, gan.generator, gan.fixed_z)
     size = count_parameters(gan.generator) + count_parameters(gan.discriminator)
     precision = run.precision(precision) if run else precision
@@ -127,7 +127,7 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
             if gan.steps_done == 0:
                 look()
             while not history.over(gan.steps_done) and not history.stopping:
-                begun = time.perf_counter()
+                begun = clock.seconds()
                 seed_step(gan.seed, gan.steps_done, batches.device)
                 history.intact = False
                 with fast[0], fast[1]:
@@ -138,7 +138,7 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
                 update_ema(gan.ema_generator, gan.generator, gan.ema_decay, gan.steps_done)
                 gan.steps_done, gan.data_position = done, batches.state_dict()
                 history.batches = batches.epoch * batches.per_epoch + batches.index - earlier
-                history.seconds += time.perf_counter() - begun
+                history.seconds += clock.seconds() - begun
                 look()
                 history.intact = True
                 if run:
@@ -146,9 +146,9 @@ def _loop(gan, step, batches, history, look, fast, run, watchers) -> None:
                 for watch in watchers:
                     watch(history)
             if losses.unread:  # the time for what a GPU has still to finish counts, too
-                begun = time.perf_counter()
+                begun = clock.seconds()
                 losses.read()
-                history.seconds += time.perf_counter() - begun
+                history.seconds += clock.seconds() - begun
         except KeyboardInterrupt:
             history.stop()
             losses.read()
@@ -183,7 +183,7 @@ class _Look:
                 history.snapshots[:] = [(at, images) for at, images in history.snapshots if at % every == 0]
             history.snapshots.append((gan.steps_done, sample(gan.ema_generator, gan.fixed_z)))
         if due(gan.steps_done, self.score_every):
-            found = self.score(gan.ema_generator)
+            found = check_score(self.score(gan.ema_generator))
             history.best_by = getattr(found, "best", None)
             numbers = {name: value.item() if hasattr(value, "item") else value for name, value in found.items()}
             history.scores.append((gan.steps_done, numbers))

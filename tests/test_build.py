@@ -116,16 +116,18 @@ def test_the_rest_is_what_fit_takes(given, wanted):
 
 
 def test_scores_suit_the_images(monkeypatch):
-    monkeypatch.setattr(build, "N_SCORED", {"digits": 100, "colours": 100})
+    monkeypatch.setattr(build, "N_SCORED", {"digits": 100, "others": 100})
     grey = load("fake", n=130, image_size=28, channels=1)
-    for images in (load("fake", n=40), grey, load("fake", n=130, image_size=16, channels=1)):
-        assert build.score_for(images) is None
+    assert build.score_for(load("fake", n=40)) is None
     digits = dataclasses.replace(grey, name="mnist")
     generator = build.players(build.fitted(Config(z_dim=4, g_width=2, d_width=2), digits)).ema_generator
     found = build.score_for(digits)(generator)
     assert list(found) == ["fd_digitnet_100", "sure", "smallest_share"] and found.best == ("fd_digitnet_100", "lowest")
-    found = build.score_for(load("fake", n=130, image_size=8))(build.players(tiny()).ema_generator)
-    assert list(found) == ["fd_cifarnet_100"] and math.isfinite(found["fd_cifarnet_100"])
+    for channels, name in ((3, "fd_cifarnet_100"), (1, "fd_cifarnet_grey_100"), (4, "fd_cifarnet_on_white_100")):
+        images = load("fake", n=130, image_size=8, channels=min(channels, 3))
+        images = dataclasses.replace(images, pixels=images.pixels.repeat(1, 2, 1, 1)[:, :channels])
+        found = build.score_for(images)(build.players(tiny(channels=channels)).ema_generator)
+        assert list(found) == [name] and math.isfinite(found[name]) and found.best == (name, "lowest")
 
 
 @pytest.fixture

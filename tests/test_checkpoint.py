@@ -12,7 +12,7 @@ from torch import nn
 
 from ganlib import models, steps
 from ganlib.data.images import Batches
-from ganlib.runs import checkpoint
+from ganlib.runs import checkpoint, foreign
 from ganlib.steps import GAN
 from helpers import load_script, noise
 
@@ -221,30 +221,13 @@ HIDDEN = {
 def test_a_malicious_file_is_refused_and_does_nothing(tmp_path, kind):
     path, trace = tmp_path / "weights.pth", tmp_path / "was here"
     HIDDEN[kind](Exploit(trace), path)
-    for opened in (checkpoint.read_foreign, checkpoint.load_generator, checkpoint.newest):
+    for opened in (foreign.read, checkpoint.load_generator, checkpoint.newest):
         with pytest.raises(ValueError, match="weights.pth'.*(refused|not a checkpoint)"):
             opened(path)
     assert not trace.exists()
     if kind != "a network":  # and it would have done something
         pickle.loads(path.read_bytes()) if kind == "pickled bare" else torch.load(path, weights_only=False)
         assert trace.is_dir()
-
-
-def test_foreign_weights_are_read_and_what_is_none_gets_a_sentence(tmp_path):
-    weights, path = nn.BatchNorm1d(3).state_dict(), tmp_path / "a.pth"
-    torch.save(weights, path)
-    found = checkpoint.read_foreign(path)
-    assert found.keys() == weights.keys() and same(list(found.values()), list(weights.values()))
-    for content, sentence in (
-        ({"generator": {"0.weight": torch.ones(1)}, "epoch": 3}, "more than weights.*generator, epoch.*state_dict"),
-        ([torch.ones(1)], "more than weights.*list"),
-    ):
-        torch.save(content, path)
-        with pytest.raises(ValueError, match=sentence):
-            checkpoint.read_foreign(path)
-    path.write_text("<html>quota exceeded</html>")
-    with pytest.raises(ValueError, match="a.pth' was refused.*damaged"):
-        checkpoint.read_foreign(path)
 
 
 def test_an_optimiser_that_keeps_more_than_numbers_is_refused():

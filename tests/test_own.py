@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import os
 import re
@@ -770,6 +771,68 @@ def test_the_splits_of_an_npz(tmp_path, names):
         load(tmp_path / "x.npz", split="val")
 
 
+SHADES = [0, 60, 120, 180]
+PAGES = [Image.new("L", (16, 16), shade) for shade in SHADES]
+
+
+def paged(path):
+    PAGES[0].save(path, save_all=True, append_images=PAGES[1:])
+
+
+def deep_pages(path):
+    pages = [Image.fromarray(np.full((16, 16), 20_000 * k, np.uint16)) for k in range(4)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "wanted"),
+    [
+        ("x.tif", paged, [0, 60, 120, 180]),
+        ("x.TIFF", deep_pages, [0, 78, 156, 233]),
+        ("x.gif", paged, [0, 60, 120, 180]),
+    ],
+)
+def test_the_pages_of_a_file(tmp_path, capsys, name, save, wanted):
+    save(tmp_path / name)
+    images = load(tmp_path / name, channels=1)
+    assert images.pixels[:, 0, 0, 0].tolist() == wanted and "4 pages or frames" in said(capsys)
+    (tmp_path / "folder").mkdir()
+    save(tmp_path / "folder" / name)
+    assert len(load(tmp_path / "folder", channels=1)) == 1 and "with several pages" in said(capsys)
+    (tmp_path / "torn.tif").write_bytes((tmp_path / name).read_bytes()[:40])
+    with pytest.raises(ValueError, match="torn.tif' cannot be read to its end"):
+        load(tmp_path / "torn.tif")
+
+
+@pytest.mark.parametrize("kind", ["Hugging Face's", "bare bytes"])
+def test_a_parquet_table(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow", reason="pip install pyarrow")
+    from pyarrow import parquet
+
+    raw = [encoded(colour(50 * k)) for k in range(4)]
+    cells = [{"bytes": some, "path": f"{k}.png"} for k, some in enumerate(raw)] if kind[0] == "H" else raw
+    table = pyarrow.table({"image": cells, "label": [1, 0, 1, 0]})
+    about = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    if kind[0] == "H":
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    parquet.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    images = load(tmp_path / "train-00000-of-00001.parquet")
+    assert levels(images) == [0, 50, 100, 150] and images.labels.tolist() == [1, 0, 1, 0]
+    assert images.classes == (("cat", "dog") if kind[0] == "H" else ("0", "1"))
+    parquet.write_table(table.select(["label"]), tmp_path / "no.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    for name, why in (("no", "no column image, only: label"), ("torn", "cannot be read to its end")):
+        with pytest.raises(ValueError, match=f"{name}.parquet' {why}|{name}.parquet' has {why}"):
+            load(tmp_path / f"{name}.parquet")
+
+
+def test_without_pyarrow_a_table_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match="x.parquet' needs PyArrow: pip install pyarrow"):
+        load(tmp_path / "x.parquet")
+
+
 class Mark:
     """Unpickled, it makes a folder."""
 
@@ -1031,6 +1094,8 @@ def test_an_own_folder_with_a_datasets_name_is_asked_about(tmp_path, monkeypatch
             load(name)
         assert levels(load(f"./{name}")) == [7]
     assert load("fake", root="x", n=3).name == "fake"
+    put(tmp_path, {"fake/config.json": "{}"})  # a run of that name is not meant
+    assert load("fake", n=3).name == "fake"
 
 
 def test_a_data_root_of_pictures_is_asked_about(tmp_path):

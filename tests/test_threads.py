@@ -124,7 +124,7 @@ def test_the_numbers_of_a_run_are_saved_with_it(tmp_path):
 def test_fit_sets_the_number_and_gives_the_usual_one_back_even_after_an_error(monkeypatch):
     machine, now, had = Machine(monkeypatch, in_company), [0.0], []
     # The machine's own clock: on the real one, a busy test machine would say which number is faster.
-    monkeypatch.setattr("ganlib.train.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("ganlib._runtime.clock.time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def step(gan, batches):
         had.append(machine.n)

@@ -105,6 +105,7 @@ EFFECTS = {
     "--precision bf16": lambda run: run.history.precision == "bfloat16",
     "--snapshot-every 2": lambda run: files(run, "samples") == ["step-000000", "step-000002"],
     "--steps 6 --keep-epochs 1": lambda run: checkpoint.steps_in(run.folder) == [5, 6],
+    "--steps 12 --keep-every 2": lambda run: checkpoint.steps_in(run.folder) == [2, 4, 6, 8, 10, 12],
     "--checkpoint-every 1": lambda run: checkpoint.steps_in(run.folder) == [1, 2],
 }
 

@@ -6,6 +6,7 @@ import os
 from types import SimpleNamespace
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.checks import check_whole
 
 # How each profile scales a full value. Only budgets: never a width, a learning rate or a loss.
 PROFILES = {
@@ -37,8 +38,7 @@ def budget(device: str | None = None, /, **full: int) -> SimpleNamespace:
         kind = "steps" if name.endswith("_every") else name
         if kind not in SMALLEST:
             raise TypeError(f"'{name}' is not a budget; there are {', '.join(SMALLEST)} and names ending in _every.")
-        if value < 1:
-            raise ValueError(f"{name}={value}, but a budget is at least 1.")
+        check_whole(**{name: value})
         least = 1 if name.endswith("_every") else SMALLEST[kind]
         setattr(cfg, name, min(value, max(least, round(value * PROFILES[chosen][kind]))))
     others = " or ".join(p for p in PROFILES if p != chosen)

@@ -7,9 +7,12 @@ import copy
 import logging
 import re
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from ganlib._runtime.checks import check_whole
 from ganlib._runtime.randomness import global_generators_kept
 
 log = logging.getLogger("ganlib")
@@ -24,6 +27,21 @@ def foreign(player: nn.Module, optimiser) -> int:
 def like_probabilities(answers: Tensor) -> bool:
     """Whether a discriminator's answers all lie from 0 to 1, and some within."""
     return bool(answers.min() >= 0 and answers.max() <= 1 and ((answers > 0) & (answers < 1)).any())
+
+
+def check_gan(gan) -> None:
+    """Refuse what is no GAN: players and optimisers in each other's place, and numbers that are none."""
+    for kind, names in ((nn.Module, ("generator", "discriminator")), (Optimizer, ("g_opt", "d_opt"))):
+        for name in names:
+            if not isinstance(found := getattr(gan, name), kind):
+                order = "GAN(generator, discriminator, g_opt, d_opt, z_dim)"
+                raise ValueError(f"{name} is a {type(found).__name__}, but must be a {kind.__name__}: {order}.")
+    check_whole(z_dim=gan.z_dim)
+    check_whole(0, seed=gan.seed)
+    if not isinstance(gan.ema_decay, float | int) or not 0 <= gan.ema_decay < 1:
+        raise ValueError(f"ema_decay={gan.ema_decay!r}, but must be at least 0 (no average) and below 1.")
+    if gan.fixed_z is not None and list(shape := np.shape(gan.fixed_z)) != [*shape[:1], gan.z_dim]:
+        raise ValueError(f"fixed_z has shape {list(shape)}, but must be [n, {gan.z_dim}] (z_dim).")
 
 
 def check_players(gan, batches) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
+from ganlib._runtime import clock
 from ganlib._runtime.notebook import kernel, stop_queue
 
 log = logging.getLogger("ganlib")
@@ -36,15 +38,33 @@ def interrupts(stop: Callable[[], None]):
         for each in _stops:
             each()
 
+    mine = {signal.SIGINT: note}
+    if hasattr(signal, "SIGCONT"):
+        mine[signal.SIGCONT] = clock.continued
     in_main = threading.current_thread() is threading.main_thread()  # signals reach no other thread
-    before = signal.signal(signal.SIGINT, note) if in_main else None
+    before = {number: signal.signal(number, handler) for number, handler in mine.items() if in_main}
     _stops.append(stop)
     try:
         yield
     finally:
         _stops.remove(stop)
-        if in_main:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def heard():
+    """Where the output is closed (``| head``, a killed ``tee``), end what runs as Ctrl-C does: saved."""
+    try:
+        yield
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        for stop in _stops:
+            stop()
 
 
 def progress(items: Iterable, what: str = "", unit: str = "step", show: bool = True) -> Iterator:
@@ -71,6 +91,10 @@ class Bar:
 
     def __call__(self, history) -> None:
         """Show the progress of ``history``; the bar closes at the end of the run."""
+        with heard():
+            self._show(history)
+
+    def _show(self, history) -> None:
         if self._bar is None:
             if not history.running:
                 return
@@ -95,10 +119,10 @@ class Lines(Bar):
         self._start: tuple[int, float] | None = None  # steps before the first call, and the time of that call
         self._told = 0
 
-    def __call__(self, history) -> None:
+    def _show(self, history) -> None:
         """Print a line if one is due."""
         if kernel() or sys.stderr.isatty():
-            super().__call__(history)
+            super()._show(history)
             return
         now, steps = time.perf_counter(), history.steps
         if self._start is None:

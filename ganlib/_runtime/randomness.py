@@ -7,6 +7,7 @@ import functools
 import random
 from collections.abc import Callable
 from contextvars import ContextVar
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ def rng(seed: int, where: str | torch.device = "cpu") -> torch.Generator:
     Raises:
         ValueError: if ``seed`` has more than 64 bits.
     """
-    if not -(2**63) <= seed < 2**64:
-        raise ValueError(f"The seed {seed} has more than 64 bits; take a smaller one.")
+    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
+        raise ValueError(f"The seed {seed!r} is no whole number of 64 bits; take a smaller one.")
     return torch.Generator(where).manual_seed(seed)
 
 

@@ -6,10 +6,13 @@ import contextlib
 import copy
 import logging
 from collections.abc import Collection
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ganlib._runtime.checks import check_above, check_whole
 from ganlib._runtime.device import FUSED
 from ganlib._runtime.players import check_players
 from ganlib._runtime.randomness import global_generators_kept
@@ -26,13 +29,22 @@ def memory_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_form
     return torch.channels_last if half or device.type == "cpu" else torch.contiguous_format
 
 
-def check_fit(gan, steps, seconds, batch_size) -> None:
+def check_fit(gan, step, steps, seconds, batch_size, score, every, run, watchers) -> None:
     """Refuse arguments that cannot work, before anything is changed."""
+    for name, value in (("step", step), *[("score", score)] * (score is not None)):
+        if not callable(value):
+            raise ValueError(f"{name} is {value!r}, but must be a function.")
+    for name, value in zip(("snapshot_every", "score_every"), every, strict=True):
+        if value is not None and not isinstance(value, int) and (isinstance(value, str) or not np.iterable(value)):
+            raise ValueError(f"{name} is {value!r}, but must be a whole number of steps, or a set of steps.")
+    if run is not None and not hasattr(run, "training"):
+        raise ValueError(f"run is {run!r}, but must be a Run: run=Run({str(run)!r}).")
+    if watchers is not None and (not np.iterable(watchers) or not all(map(callable, watchers))):
+        raise ValueError(f"watchers is {watchers!r}, but must be a list of functions of the history.")
     if steps is None and seconds is None:
         raise ValueError("fit needs steps=..., seconds=..., or both, to know when to stop.")
-    for name, value in (("steps", steps), ("seconds", seconds)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}, but must be above 0.")
+    check_above(steps=steps, seconds=seconds)
+    check_whole(batch_size=batch_size)
     layers = [*gan.generator.modules(), *gan.discriminator.modules()]
     if batch_size == 1 and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
         raise ValueError(
@@ -94,6 +106,8 @@ def check_record(record, earlier: Collection[str]) -> None:
     if not isinstance(record, dict) or not record:
         got = "nothing (is there a return?)" if record is None else f"a {type(record).__name__}: {record!r:.40}"
         raise ValueError(f"The step returned {got}; {wanted}.")
+    if "step" in record:
+        raise ValueError("The step returned a loss called 'step', the name of the steps' numbers; call it otherwise.")
     for name, value in record.items():
         if isinstance(value, Tensor) and value.numel() != 1:
             raise ValueError(f"The step's '{name}' has shape {list(value.shape)}; {wanted}: take its mean().")
@@ -101,3 +115,12 @@ def check_record(record, earlier: Collection[str]) -> None:
             raise ValueError(f"The step's '{name}' is of type {type(value).__name__}; {wanted}.")
     if earlier and {*record} != {*earlier}:
         raise ValueError(f"The step returned {sorted(record)}, but earlier {sorted(earlier)}; return the same names.")
+
+
+def check_score(found) -> dict:
+    """Refuse what a score returned if it is no dict of numbers by name."""
+    values = found.items() if hasattr(found, "items") else ()
+    if not values or not all(isinstance(value, Real) or getattr(value, "ndim", None) == 0 for _, value in values):
+        wanted = "it must return a dict of numbers such as {'fd': 3.2}"
+        raise ValueError(f"The score returned {found!r:.60} of type {type(found).__name__}; {wanted}.")
+    return found

@@ -7,6 +7,7 @@ import csv
 import functools
 import gzip
 import io
+import json
 import math
 import re
 import zipfile
@@ -15,13 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from ganlib.data.archives import Members, file_and_folder, intact
 from ganlib.data.folders import ALIASES, Picked, Reading, open_members
 from ganlib.data.squares import How, Range
 
-FILES = (".npy", ".npz", ".csv", ".tsv", ".csv.gz")
+PAGED = (".tif", ".tiff", ".gif")  # one file of them is all of its pages
+FILES = (".npy", ".npz", ".csv", ".tsv", ".csv.gz", ".parquet", *PAGED)
+IMAGE = ("image", "img")  # of a column or field of pictures
 LABELS = ("label", "labels", "class", "target", "targets", "emotion", "digit", "y")  # of a column, array or field
 NO_PIXELS = ("id", "index", "image_id", "filename", "unnamed: 0", "")  # of a column: neither label nor pixel
 USAGE = {"training": "train", "publictest": "val", "privatetest": "test"}  # the splits of FER-2013
@@ -31,14 +34,43 @@ Images = np.ndarray | Sequence[Image.Image]
 
 
 def open_file(path: Path, split: str, image_size=None, channels=None, *, how: How) -> Reading:
-    """The pictures in a .npy, .npz or CSV file, also in a zip. A pickle in it is never run."""
+    """The pictures in a .npy, .npz, CSV or parquet file, or a TIFF's pages, also in a zip. A pickle is never run."""
     file, inside = file_and_folder(path)
     with intact(file, ValueError, KeyError):
         raw = zipfile.ZipFile(file).read(inside.rstrip("/")) if inside else file.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    read = _from_numpy if path.name.lower().endswith((".npy", ".npz")) else _from_csv
-    images, labels, told = read(path, raw, ALIASES.get(split, split))
-    return open_images(images, labels, (), image_size, channels, how, str(path), told)
+    ways = {(".npy", ".npz"): _from_numpy, ".parquet": _from_parquet, PAGED: _from_pages}
+    read = next((way for ends, way in ways.items() if path.name.lower().endswith(ends)), _from_csv)
+    images, labels, told, *classes = read(path, raw, ALIASES.get(split, split))
+    return open_images(images, labels, classes, image_size, channels, how, str(path), told)
+
+
+def _from_pages(path: Path, raw: bytes, _):
+    """The pages or frames of one file."""
+    with intact(path, Exception), Image.open(io.BytesIO(raw)) as image:
+        pages = tuple(page.copy() for page in ImageSequence.Iterator(image))
+    return pages, None, [f"The {len(pages):,} pages or frames of the file, a picture each."]
+
+
+def _from_parquet(path: Path, raw: bytes, _):
+    """The images, labels and class names of a table as Hugging Face's: encoded pictures, one a row."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(f"'{path}' needs PyArrow: pip install pyarrow.") from error
+    with intact(path, Exception):
+        table = parquet.ParquetFile(io.BytesIO(raw)).read()
+        about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    name = next((name for name in table.column_names if name.lower() in (*IMAGE, "pixels")), None)
+    if name is None:
+        raise ValueError(f"'{path}' has no column image, only: {', '.join(table.column_names)}.")
+    with intact(path, Exception):
+        cells = (cell["bytes"] if isinstance(cell, dict) else cell for cell in table[name].to_pylist())
+        images = tuple(Image.open(io.BytesIO(cell)) for cell in cells)
+    label = next((name for name in table.column_names if name.lower() in LABELS), None)
+    classes = about.get("info", {}).get("features", {}).get(label, {}).get("names", ())
+    told = [f"Images: {name}; labels: {label or 'none'}."]
+    return images, table[label].to_pylist() if label else None, told, *classes
 
 
 def _from_numpy(path: Path, raw: bytes, split: str):
@@ -139,7 +171,7 @@ def _numpy(thing) -> np.ndarray:
 def _pair(item) -> tuple[object, object]:
     """The image and the label of a dataset's item."""
     if isinstance(item, dict):  # Hugging Face's
-        found = [[item[name] for name in names if name in item] for names in (("image", "img"), LABELS)]
+        found = [[item[name] for name in names if name in item] for names in (IMAGE, LABELS)]
         item = [some[0] if some else None for some in found]
     return (item[0], item[1] if np.ndim(item[1]) == 0 else None) if isinstance(item, tuple | list) else (item, None)
 

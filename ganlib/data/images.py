@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ class ImageSet:
 
     def take(self, n: int, seed: int = 0) -> ImageSet:
         """A random subset of ``n`` images; with labels, classes take turns."""
-        if not 1 <= n <= len(self):
+        if not isinstance(n, Integral) or not 1 <= n <= len(self):
             raise ValueError(f"Cannot take {n} of {len(self)} images; use n from 1 to {len(self)}.")
         order = torch.randperm(len(self), generator=rng(seed))
         if self.labels is not None:
@@ -126,7 +127,7 @@ class ImageSet:
 
     def hold_out(self, n: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """A random split: all images but ``n`` for training, and ``n`` held out."""
-        if not 1 <= n < len(self):
+        if not isinstance(n, Integral) or not 1 <= n < len(self):
             raise ValueError(f"Cannot hold out {n} of {len(self)} images; use n from 1 to {len(self) - 1}.")
         order = torch.randperm(len(self), generator=rng(seed))
         rest = self._subset(order[n:].sort().values, f"{len(self) - n:,} of {self.source}")
@@ -175,7 +176,7 @@ class Batches:
         pixels, self.flip = (images.pixels, images.flip) if isinstance(images, ImageSet) else (images, False)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise ValueError(f"Images are uint8 [N, C, H, W], not {pixels.dtype} {list(pixels.shape)}; use as_uint8.")
-        if not 1 <= batch_size <= len(pixels):
+        if not isinstance(batch_size, Integral) or not 1 <= batch_size <= len(pixels):
             raise ValueError(f"batch_size is {batch_size}, but must be 1 to {len(pixels)}, the number of images.")
         self.labels, self._one_hot = None, None
         if getattr(images, "labelled", False):

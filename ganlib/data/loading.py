@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ganlib._runtime import device as runtime
+from ganlib._runtime.checks import check_whole
 from ganlib.data import arrays, cache
 from ganlib.data.archives import (
     ARCHIVES,
@@ -37,7 +38,7 @@ log = logging.getLogger("ganlib")
 GENERATED = {"toyfaces": 64, "fake": 32}  # and their default size
 FAKE_COUNT = 10_000
 FOR_NOW = " for now"  # ends the stamp of what must be read again
-ENOUGH = 10_000  # images whose pixels are looked at for the summary
+ENOUGH = 2_000  # images whose pixels are looked at for the summary
 _refused: set[str] = set()  # datasets whose download failed: tried once per process
 
 
@@ -80,9 +81,7 @@ def load(
     """
     if channels not in (None, *MODES):
         raise ValueError(f"channels is {channels}, but must be 1 (grey), 3 (colour) or 4 (with transparency).")
-    for what, value in (("image_size", image_size), ("n", n), ("workers", workers)):
-        if value is not None and value < 1:
-            raise ValueError(f"{what} is {value}, but must be at least 1.")
+    check_whole(image_size=image_size, n=n, workers=workers)
     one = isinstance(name, str | os.PathLike)
     several = isinstance(name, list | tuple) and name and all(isinstance(part, str | os.PathLike) for part in name)
     key = known_name(name) if one else None
@@ -113,7 +112,8 @@ def _check_published(key: str, name, split: str, channels, how: dict, root) -> N
         wrong = "channels=4" if no_alpha else ", ".join(how)
         raise ValueError(f"{wrong} is for your own pictures; leave it out with '{key}'.")
     own = Path(name)
-    if root is None and own.is_dir() and Path.cwd() not in runtime.data_roots() and has_pictures(own):
+    a_run = (own / "config.json").exists()
+    if root is None and own.is_dir() and not a_run and Path.cwd() not in runtime.data_roots() and has_pictures(own):
         why = f"'{name}' is a published dataset, and a folder of pictures here"
         raise ValueError(f"{why}: write './{name}' for yours; for the other say where to look for it, root=PATH.")
 

@@ -78,6 +78,26 @@ def cifar_net() -> Classifier:
     return load_weights(new_cifar_net()).to(runtime.device())
 
 
+class _InColour(nn.Module):
+    """A colour net for other pictures: grey ones in three equal channels, transparent ones on white."""
+
+    def __init__(self, net: Classifier, suffix: str):
+        super().__init__()
+        self.net, self.name, self.image_shape = net, f"{net.name}_{suffix}", net.image_shape
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        if pixels.shape[1] == 4:
+            colour, opaque = pixels.float().split([3, 1], 1)
+            pixels = (255 + (colour - 255) * opaque / 255).round().to(torch.uint8)
+        return self.net(pixels.expand(-1, 3, -1, -1))
+
+
+def cifar_net_for(channels: int) -> nn.Module:
+    """The CIFAR-10 net for pictures with 1, 3 or 4 channels, named so: ``cifarnet_grey``, ``cifarnet_on_white``."""
+    suffix = {1: "grey", 4: "on_white"}.get(channels)
+    return _InColour(cifar_net(), suffix) if suffix else cifar_net()
+
+
 def load_weights(net: Classifier, path: str | os.PathLike | None = None) -> Classifier:
     """Freeze ``net`` with the weights in a safetensors file. Default: ganlib's."""
     path = path or WEIGHTS / f"{net.name}.safetensors"

@@ -3,7 +3,13 @@
 from importlib import import_module
 
 # Imported on first use: the command line shows its help without torch.
-_HOMES = {"Run": "folder", "pretrained": "checkpoint", "record": "checkpoint", "film": "reports"}
+_HOMES = {
+    "Run": "folder",
+    "branch": "going_back",
+    "pretrained": "checkpoint",
+    "record": "checkpoint",
+    "film": "reports",
+}
 
 
 def __getattr__(name):

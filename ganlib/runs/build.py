@@ -5,12 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ganlib import models
 from ganlib.conditional import auxiliary_step, columns, conditional_discriminator, conditional_generator
@@ -19,15 +16,15 @@ from ganlib.data.images import ImageSet
 from ganlib.data.loading import known_name, load
 from ganlib.data.sets import SETS
 from ganlib.data.squares import How
-from ganlib.metrics import cifar_net, score, score_digits
-from ganlib.runs import checkpoint
+from ganlib.metrics import cifar_net_for, score, score_digits
+from ganlib.runs import foreign
 from ganlib.runs.config import OF_STEP, Config, settle
 from ganlib.steps import GAN, STEPS
 
 UNKNOWN_LENGTH = 5000  # assumed steps of a run that has only a time limit, to space its pictures and scores
 EPOCHS = 10  # if no limit is given
 OFTEN_ENOUGH = 100  # steps between two scores, each of which takes seconds
-N_SCORED = {"digits": 1000, "colours": 2000}  # few samples, so that a score takes seconds
+N_SCORED = {"digits": 1000, "others": 2000}  # few samples, so that a score takes seconds
 FEWEST_REALS = 128  # half of them are the floor, and the nets have 64 features
 
 
@@ -82,30 +79,14 @@ def players(config: Config, fresh: bool = True, classes: int = 0) -> GAN:
         how = dict(base=config.base, norm=config.norm, depth=config.d_depth, seed=d_seed)
         networks = generator, models.dcgan_discriminator(*size, config.d_width, **how)
     augmented(networks[1], [kind for kind in config.augment if kind != "flip"])
-    given = (config.generator, "ema_generator"), (config.discriminator, "discriminator")
-    for network, (path, name) in zip(networks, given, strict=True):
-        if path and fresh:
-            models.load_strict(network, _weights(Path(path), name), path)
+    for network, player in zip(networks, ("generator", "discriminator"), strict=True):
+        if (path := getattr(config, player)) and fresh:
+            foreign.load_into(network, path, player)
     adam = functools.partial(torch.optim.Adam, betas=config.betas)
     kind = torch.optim.RMSprop if config.betas is None else adam
     rates = zip(networks, (config.g_lr, config.d_lr), strict=True)
     optimisers = [kind(network.parameters(), lr) for network, lr in rates]
     return GAN(*networks, *optimisers, z_dim, config.seed, config.ema_decay, fixed_z, config.device)
-
-
-def _weights(path: Path, name: str) -> Mapping[str, Tensor]:
-    """Weights from a .safetensors or .pth file, a checkpoint or a run."""
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder '{path}' to take weights from; check the path.")
-    if path.is_dir():
-        return checkpoint.part_of(checkpoint.newest(path)[0], name)
-    if path.suffix != ".safetensors":
-        return checkpoint.read_foreign(path)
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is damaged, or not a safetensors file; get it again.") from error
-    return checkpoint.part_of(weights, name) or weights
 
 
 def step(config: Config) -> Callable:
@@ -133,13 +114,11 @@ def fit_arguments(config: Config, images: ImageSet) -> dict:
 
 
 def score_for(images: ImageSet) -> Callable[[nn.Module], Mapping[str, float]] | None:
-    """A score for the images: digit net for MNIST, CIFAR-10 net for colour, else None."""
+    """A score for the images: digit net for MNIST, else CIFAR-10 net; None for too few."""
     if len(images) < FEWEST_REALS:
         return None
     if (images.name, images.channels, images.image_size) == ("mnist", 1, 28):
         return lambda generator: score_digits(generator, images, n=N_SCORED["digits"]).numbers()
-    if images.channels == 3:
-        net, resizer = cifar_net(), "none" if images.image_size == 32 else "bicubic"
-        how = dict(n=N_SCORED["colours"], metrics=("fd",), resizer=resizer)
-        return lambda generator: score(generator, images, net, **how).numbers()
-    return None
+    net, resizer = cifar_net_for(images.channels), "none" if images.image_size == 32 else "bicubic"
+    how = dict(n=N_SCORED["others"], metrics=("fd",), resizer=resizer)
+    return lambda generator: score(generator, images, net, **how).numbers()

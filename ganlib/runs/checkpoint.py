@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import warnings
 from collections.abc import Collection
 from pathlib import Path
 
@@ -75,6 +74,17 @@ def steps_in(folder: str | os.PathLike) -> list[int]:
 def path_of(folder: str | os.PathLike, step: int) -> Path:
     """The path of the checkpoint of ``step`` in a run's folder."""
     return Path(folder) / "checkpoints" / f"step-{step:06d}.safetensors"
+
+
+def path_at(path: str | os.PathLike, step: int | None) -> Path:
+    """The checkpoint of ``step`` in a run's folder; for None ``path`` itself, which means its newest."""
+    path = Path(path)
+    if step is None:
+        return path
+    if step not in (there := steps_in(path)):
+        listed = ", ".join(f"{at:,}" for at in there) or "none"
+        raise FileNotFoundError(f"The run in '{path}' has no checkpoint of step {step:,}; it has: {listed}.")
+    return path_of(path, step)
 
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
@@ -142,22 +152,6 @@ def shipped(name: str, ending: str) -> Path:
     if name not in there:
         raise ValueError(f"No '{name}{ending}' comes with ganlib; there are: {', '.join(there)}.")
     return there[name]
-
-
-def read_foreign(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The weights in a ``.pth`` file, by name; a file that contains code is refused."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of unusual pickles: the message below says what matters
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the error, the file does not hold weights
-        raise ValueError(
-            f"'{path}' was refused: it is damaged, or holds more than weights, and opening it could run a stranger's "
-            f"code. Ask for the weights as safetensors. ({type(error).__name__}: {str(error).splitlines()[0]:.120})"
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        names = ", ".join(map(str, found))[:60] if isinstance(found, dict) else type(found).__name__
-        raise ValueError(f"'{path}' holds more than weights by name ({names}): save a state_dict() alone.")
-    return found
 
 
 def capture(gan: GAN) -> tuple[dict[str, Tensor], dict]:

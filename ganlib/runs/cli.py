@@ -93,12 +93,13 @@ def _train(words: Sequence[str]) -> int:
         parsed = tyro.cli(_Train, args=words, prog="ganlib train", **how)
         now = {name: value for group in groups for name, value in vars(getattr(parsed, group)).items()}
         given = {name: value for name, value in now.items() if value != getattr(default, name)}
-        if now["resume_path"] is not None:
-            base = importlib.import_module("ganlib.runs.training").stored(now["resume_path"])
+        if (run := now["resume_path"] or now["from_run"]) is not None:
+            base = importlib.import_module("ganlib.runs.training").stored(run)
         elif parsed.preset:
             preset, base = parsed.preset, PRESETS[parsed.preset]
     history = _function("train")(preset=parsed.preset, **given)
-    return INTERRUPTED if (getattr(history, "stopped", None) or "").startswith("interrupted") else 0
+    ended = (getattr(history, "stopped", None) or "").partition(" ")[0]
+    return {"interrupted": INTERRUPTED, "unsaved": FAILED}.get(ended, 0)
 
 
 def _complain(error: object, code: int) -> int:

@@ -9,7 +9,9 @@ import types
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 # The comment beside a setting is its text in `ganlib train --help`.
 
@@ -92,11 +94,15 @@ class Keeping:
 
     out: str | None = None  # the run's folder; default: runs/<dataset>, numbered if it is taken
     resume_path: str | None = None  # resume the run in this folder, with its settings
+    # start a new run, in out, from a checkpoint of the run in this folder, with its settings and any that you change
+    from_run: Annotated[str | None, tyro.conf.arg(aliases=["--from"])] = None
+    step: int | None = None  # with from_run: of which step; default: the newest
     allow_changes: bool = False  # with resume_path: accept settings that differ from the run's
     print_every: int = 100  # steps between two lines where the output is not a terminal
     snapshot_every: int | None = None  # steps between two snapshots of fixed z, the film's frames (a 50th of the run)
     score_every: int | None = None  # steps between two scores (a tenth of the run, at least 100); 0 for none
     checkpoint_every: int = 1000  # steps between two checkpoints
+    keep_every: int | None = None  # steps between two checkpoints that are kept for good
     keep_epochs: tuple[int, ...] = ()  # epochs whose checkpoints are kept besides the last three and the best
     dry_run: bool = False  # only print what would be done
 
@@ -132,7 +138,7 @@ USELESS = {  # by architecture
 # Setting -> its minimum, and the value it must stay below.
 RANGES = {
     **dict.fromkeys(("n", "d_depth", "blocks", "n_critic", "r1_every", "epochs", "steps", "batch_size"), (1, math.inf)),
-    **dict.fromkeys(("workers", "print_every", "snapshot_every", "checkpoint_every"), (1, math.inf)),
+    **dict.fromkeys(("workers", "print_every", "snapshot_every", "checkpoint_every", "keep_every"), (1, math.inf)),
     **dict.fromkeys(("score_every", "gp_weight", "r1_gamma", "r2_gamma", "g_lr", "d_lr"), (0, math.inf)),
     **dict.fromkeys(("z_dim", "g_width", "d_width"), (1, 2**20)),
     **{"ema_decay": (0, 1), "seed": (0, 2**30), "image_size": (8, 2**15), "base": (2, math.inf)},
@@ -146,6 +152,8 @@ def changed(config: Config) -> dict:
 
 def change(config: Config, given: dict) -> Config:
     """``config`` with other settings, checked; a new limit replaces all old ones."""
+    if "processes" in given:
+        raise ValueError("processes are started by torchrun: torchrun --nproc-per-node 2 -m ganlib train ...")
     if unknown := given.keys() - asdict(config).keys():
         raise ValueError(f"There is no setting {suggest(unknown.pop(), asdict(config))}")
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
@@ -205,6 +213,8 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
             isinstance(value, str) and not value.strip(),
             f"{name}={value!r} is empty: give it a value, or leave it out.",
         )
+    yield bool(c.from_run and c.resume_path), "from_run begins a new run and resume_path resumes one: give one of them."
+    yield c.step is not None and not c.from_run, f"step={c.step} goes with from_run; how long to train is steps."
     nowhere = c.dataset == "folder" and c.data_root is None
     yield nowhere, "dataset=folder needs the folder or archive of images: data_root=PATH."
     for name in OF_STEP:

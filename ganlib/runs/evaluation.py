@@ -13,7 +13,17 @@ import tyro
 from ganlib._runtime import device as runtime
 from ganlib.data.images import ImageSet
 from ganlib.data.sets import SETS
-from ganlib.metrics import DigitScore, Finding, Report, cifar_net, digit_net, doctor, inception_net, score, score_digits
+from ganlib.metrics import (
+    DigitScore,
+    Finding,
+    Report,
+    cifar_net_for,
+    digit_net,
+    doctor,
+    inception_net,
+    score,
+    score_digits,
+)
 from ganlib.runs import build, checkpoint, folder, provenance
 from ganlib.runs.build import load_images
 from ganlib.runs.config import LENGTH, Config, change, changed
@@ -38,25 +48,23 @@ def evaluate(
         num: samples to draw and score.
         ema: score the running average of the generator's weights, usually the better one, or the weights themselves.
         against: the training images, or the test split of the same dataset.
-        net: what looks at the images. auto: digitnet for MNIST, cifarnet for colour; with inception it is the FID.
+        net: what looks at the images. auto: digitnet for MNIST, else cifarnet, for which grey pictures get three equal
+            channels and transparent ones lie on white; with inception it is the FID.
         data_root: a folder to look for the images in first; for a run on a folder or an archive, its path.
     """
     run = Path(run)
     noted = folder.config_of(run)["images"]
     if net == "auto":
         digits = noted["name"] == "mnist" and tuple(noted["shape"]) == digit_net().image_shape
-        net = "digitnet" if digits else "cifarnet" if noted["shape"][0] == 3 else None
-        if net is None:
-            what = f"'{noted['name']}', {noted['shape']}: the digitnet takes MNIST's digits, the others colour pictures"
-            raise ValueError(f"No net judges {what}. Name one (net) if it fits anyway.")
+        net = "digitnet" if digits else "cifarnet"
     generator = checkpoint.load_generator(run, "ema_generator" if ema else "generator")
     reals = find_images(run, None if against == "train" else "test", data_root)
     runtime.check_writable(run)  # fail before the work, not after it
     if net == "digitnet":
         found = score_digits(generator, reals, n=num)
     else:
-        judge = cifar_net() if net == "cifarnet" else inception_net()
-        resize = net == "cifarnet" and tuple(reals.pixels.shape[1:]) != judge.image_shape
+        judge = cifar_net_for(reals.channels) if net == "cifarnet" else inception_net()
+        resize = net == "cifarnet" and reals.image_size != judge.image_shape[1]
         found = score(generator, reals, judge, n=num, resizer="bicubic" if resize else "none")
     step = generator.steps_done
     print(f"step {step:,} of '{run}' · {'running average' if ema else 'weights'}\nagainst {reals.source}\n{found}")

@@ -12,33 +12,30 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import json
 import logging
 import os
-import re
+import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 import filelock
-import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
-from ganlib.runs import checkpoint, provenance
+from ganlib._runtime.checks import check_whole
+from ganlib.runs import checkpoint, going_back, provenance
+from ganlib.runs.snapshots import read_snapshot, snapshots_in, write_snapshot
 from ganlib.steps import GAN
-from ganlib.train import History
+from ganlib.train import Diverged, History
 
 KEPT = 3  # checkpoints kept: this many of the last, the best one, and those in keep_at
 RECORD_EVERY = 10.0  # seconds between two writes to the .jsonl files, besides those at each checkpoint
 # Of a history, saved as JSON in a checkpoint.
 IN_FACTS = ("first_step", "batches", "seconds", "scores", "best_by", "changes", "threads", "findings")
-COLUMNS = 8  # images of a snapshot side by side
-NAME = re.compile(r"step-(\d+)\.png$")
 
 log = logging.getLogger("ganlib")
 
@@ -56,6 +53,7 @@ class Run:
         allow_changes: resume even if settings, players or images differ from the run's.
         checkpoint_every: steps between two checkpoints; there is one more at the end and after the best score yet.
         keep_at: steps whose checkpoints are kept for good, besides the last three and the best.
+        keep_every: steps between two others that are kept for good.
         made_from: what the run was made from, in JSON's types; saved in ``config.json``, not compared.
     """
 
@@ -67,12 +65,13 @@ class Run:
         allow_changes: bool = False,
         checkpoint_every: int = 1000,
         keep_at: Collection[int] = (),
+        keep_every: int | None = None,
         made_from: dict | None = None,
     ):
-        if checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every={checkpoint_every}, but must be at least 1.")
+        check_whole(checkpoint_every=checkpoint_every, keep_every=keep_every)
         self.folder, self.resume, self.allow_changes = Path(folder), resume, allow_changes
-        self.checkpoint_every, self.keep_at, self.made_from = checkpoint_every, set(keep_at), made_from
+        self.checkpoint_every, self.made_from = checkpoint_every, made_from
+        self.keep_at, self.keep_every = set(keep_at), keep_every
         self._latest: int | None = None  # step of the newest checkpoint
         self._gan: GAN | None = None  # the run's players, still in memory
         self._failure: str | None = None  # why saving failed, once reported
@@ -89,7 +88,7 @@ class Run:
             ) from None
         with lock:
             arguments = {name: getattr(history, name) for name in ("batch_size", "device", "precision")} | asked
-            arguments |= dict(checkpoint_every=self.checkpoint_every, keep_at=self.keep_at)
+            arguments |= dict(checkpoint_every=self.checkpoint_every, keep_at=self.keep_at, keep_every=self.keep_every)
             config = provenance.describe(gan, step, images, arguments) | {"config": self.made_from}
             if self._gan is gan and not self.resume:
                 self._continue(gan, history, config)
@@ -100,9 +99,15 @@ class Run:
                     f"'{self.folder}' holds a run, which would be overwritten; choose another folder, or resume it: "
                     f"Run(..., resume=True), or resume_path={self.folder}."
                 )
+            elif self.resume:
+                going_back.check_nothing_is_gone(self.folder)
             self.history, self.config, self._gan = history, config, None
             self._begin()
-            yield
+            try:
+                yield
+            except Diverged as error:
+                how = going_back.note_divergence(self.folder, gan, history, bool(self.made_from))
+                raise Diverged(f"{error} {how}", history) from error
             self._gan = gan if history.intact else None  # training cannot continue exactly from the middle of a step
             self._end(gan)
 
@@ -116,7 +121,10 @@ class Run:
 
     def due(self, step: int) -> bool:
         """Whether there is a checkpoint after ``step``."""
-        return step % self.checkpoint_every == 0 or step in self.keep_at
+        return step % self.checkpoint_every == 0 or self._for_good(step)
+
+    def _for_good(self, step: int) -> bool:
+        return step in self.keep_at or bool(self.keep_every and step % self.keep_every == 0)
 
     def after_step(self, gan: GAN) -> None:
         """Save what is due; the last step is saved when training ends."""
@@ -151,6 +159,8 @@ class Run:
         same_z = torch.equal(tensors["run/fixed_z"], gan.fixed_z.cpu())
         by_hand = facts["history"].get("changes", [])
         self._compare(before, config, done, [] if same_z else ["fixed_z was different."], by_hand)
+        if not self.allow_changes:
+            going_back.check_not_diverged(self.folder)
         if new := provenance.new_surroundings(before, config):
             log.info(f"Resumed with {', '.join(new)}: the numbers may differ in their last digits.")
         changed = [name for name in checkpoint.OPTIMISERS if before["players"][name] != config["players"][name]]
@@ -196,6 +206,7 @@ class Run:
                 if step > done:  # damaged: its name is needed again, but its owner may want to look
                     path = checkpoint.path_of(self.folder, step)
                     path.rename(runtime.new_file(path.with_name(f"damaged-{path.name}")))
+            (self.folder / going_back.DIVERGED).unlink(missing_ok=True)
             self._recorded, self._written, self._snapshots = time.monotonic(), {}, set()
             self._record()
             text = json.dumps(self.config, indent=2, ensure_ascii=False)
@@ -252,7 +263,7 @@ class Run:
         checkpoint.write_checkpoint(checkpoint.path_of(self.folder, gan.steps_done), tensors, facts)
         self._latest = gan.steps_done
         steps = checkpoint.steps_in(self.folder)
-        for old in set(steps[:-KEPT]) - {history.best} - self.keep_at:
+        for old in (step for step in steps[:-KEPT] if step != history.best and not self._for_good(step)):
             with contextlib.suppress(OSError):  # leftovers do no harm
                 checkpoint.path_of(self.folder, old).unlink()
 
@@ -263,10 +274,17 @@ class Run:
         elif self.history.steps and self._latest != gan.steps_done:
             self._save(gan)
             if self._latest != gan.steps_done:
-                log.warning(
-                    f"Step {gan.steps_done:,} is not saved; {self._kept()}. The players are still in memory: save them "
-                    "elsewhere with ganlib.runs.checkpoint.save."
-                )
+                place = self._save_elsewhere(gan)
+                found = f"the players are in '{place}'" if place else "the players are in memory only"
+                log.warning(f"Step {gan.steps_done:,} is not saved in its folder: {self._kept()}; {found}.")
+                self.history.stopped = f"unsaved in '{self.folder}': {found}"
+
+    def _save_elsewhere(self, gan: GAN) -> Path | None:
+        """Save the players outside of a folder that is full or gone; return where."""
+        for place in (os.curdir, "~", tempfile.gettempdir()):
+            with contextlib.suppress(OSError):
+                file = Path(place).expanduser() / f"{self.folder.name}-step-{gan.steps_done:06d}.safetensors"
+                return checkpoint.save(gan, runtime.new_file(file)).absolute()
 
     def _kept(self) -> str:
         last = "no checkpoint yet" if self._latest is None else f"the checkpoint of step {self._latest:,}"
@@ -277,7 +295,7 @@ def config_of(folder: Path) -> dict:
     """A run's ``config.json`` (see ganlib.runs.provenance); ValueError if damaged."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows put a mark in front
         if len(config["images"]["shape"]) == 3 and {"arguments", "players", "step"} <= config.keys():
             return config
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -308,42 +326,9 @@ def restore_history(history: History, tensors: dict[str, Tensor], facts: dict) -
     history.losses = {name: tensors[f"run/loss.{name}"].tolist() for name in facts["history"]["losses"]}
 
 
-def snapshots_in(folder: Path) -> list[tuple[int, Path]]:
-    """The step and file of each snapshot of a run, the oldest first."""
-    there = folder / "samples"
-    paths = there.iterdir() if there.is_dir() else ()
-    return sorted((int(match[1]), path) for path in paths if (match := NAME.match(path.name)))
-
-
 def new_file(out: Path | None, default: Path, *others: str) -> Path:
     """``out``, with the suffix of ``default``, or ``default``; numbered if it exists."""
     path = default if out is None else Path(out)
     if path.suffix.lower() != default.suffix:
         raise ValueError(f"out is '{path}', but must be a file that ends in {default.suffix}.")
     return runtime.new_file(path, *others)
-
-
-def write_snapshot(path: Path, images: Tensor) -> None:
-    """Write images, uint8 [n, C, H, W], as one lossless PNG without gaps."""
-    n, c, h, w = images.shape
-    cells = images if c in (1, 3) else images.reshape(n * c, 1, h, w)  # a PNG has 1 or 3 channels
-    rows = -(-len(cells) // COLUMNS)
-    sheet = torch.zeros(rows * COLUMNS, *cells.shape[1:], dtype=torch.uint8)
-    sheet[: len(cells)] = cells
-    sheet = sheet.view(rows, COLUMNS, -1, h, w).permute(0, 3, 1, 4, 2).reshape(rows * h, COLUMNS * w, -1)
-    buffer, shape = io.BytesIO(), PngImagePlugin.PngInfo()
-    shape.add_text("shape", f"{n} {c} {h} {w}")
-    Image.fromarray(sheet.squeeze(-1).numpy()).save(buffer, "PNG", pnginfo=shape)
-    durable.write(path, buffer.getvalue())
-
-
-def read_snapshot(path: Path) -> Tensor:
-    """Read them back exactly, uint8 [n, C, H, W]; ValueError if the file is damaged."""
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            n, c, h, w = map(int, picture.info["shape"].split())
-            sheet = torch.from_numpy(np.array(picture))
-        cells = sheet.view(len(sheet) // h, h, COLUMNS, w, -1).permute(0, 2, 4, 1, 3)  # [rows, columns, C, h, w]
-        return cells.reshape(-1, h, w)[: n * c].reshape(n, c, h, w)
-    except (OSError, SyntaxError, KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"The snapshot '{path}' is damaged; it is left out.") from error

@@ -35,10 +35,11 @@ def generate(
     seed: int = 0,
     truncation: float = 0.0,
     of_class: Annotated[str | None, tyro.conf.arg(name="class")] = None,
+    step: int | None = None,
     grid: bool = False,
     out: Path | None = None,
 ) -> Path:
-    """Draw samples with the averaged generator of a run's newest intact checkpoint.
+    """Draw samples with the averaged generator of a run.
 
     Args:
         run: the run's folder, or a checkpoint.
@@ -46,11 +47,12 @@ def generate(
         seed: seed of the latent vectors z; the same seed gives the same pictures.
         truncation: redraw numbers of z beyond ± this, which makes pictures more alike. 0: as in training.
         of_class: of a run with labels, the class to draw, by name or number. Default: any, at random.
+        step: the checkpoint of this step. Default: the newest intact one.
         grid: one PNG with all of them instead of one file each.
         out: the folder, or the grid's file, numbered if it exists. Default: one in the run's folder.
     """
     run = Path(run)
-    generator = checkpoint.load_generator(run)
+    generator = checkpoint.load_generator(checkpoint.path_at(run, step))
     z = walks.draw_z(num, generator.z_dim, seed, truncation or None)
     if of_class is not None:
         z = labelled(z, _label(run, generator, of_class).expand(num, -1))
@@ -165,8 +167,8 @@ def reconstruct(
     run, out = Path(run), Path(run) / "reconstruction"
     channels, size, _ = folder.config_of(run)["images"]["shape"]
     there = checkpoint.steps_in(run)
-    if missing := set(checkpoints) - set(there):
-        raise FileNotFoundError(f"The run in '{run}' has no checkpoint of step {min(missing)}; it has: {there}.")
+    for step in sorted(checkpoints):
+        checkpoint.path_at(run, step)
     if images is not None:
         given = load(images, image_size=size, channels=channels)
     else:

@@ -26,7 +26,7 @@ from ganlib.steps import GAN, STEPS, change
 # Pixels are hashed up to this many bytes; of a larger set, a sample of this size, evenly spread.
 HASH_BYTES = 512 * 2**20
 # What may differ within a run: how long it is, and how often it is shown, scored and saved.
-FREE = {"steps", "seconds", "checkpoint_every", "snapshot_every", "score_every", "keep_at"}
+FREE = {"steps", "seconds", "checkpoint_every", "snapshot_every", "score_every", "keep_at", "keep_every"}
 # How an optimiser computes, not what; ``fit`` chooses these.
 OPTIMISER_INTERNALS = {"params", "fused", "foreach", "capturable"}
 

@@ -25,20 +25,22 @@ def info(run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
         run: the run's folder.
     """
     run = Path(run)
-    config, history, intact = folder.config_of(run), folder.history_of(run), False
+    config, history, intact = folder.config_of(run), folder.history_of(run), None
     found = {"run": str(run), **_settings(config), **_progress(history)}
     if asked := config["arguments"].get("steps"):
         found["steps"] += f" of {asked:,}"
     found |= {f"doctor, {step:,}": text for step, _, text in history.findings}
     found |= {"snapshots": str(len(folder.snapshots_in(run))), "ran on": _pairs(config["ran_on"])}
-    for path in (checkpoint.path_of(run, step) for step in checkpoint.steps_in(run)):
+    for step, path in ((step, checkpoint.path_of(run, step)) for step in checkpoint.steps_in(run)):
         try:
             checkpoint.read_checkpoint(path)
-            found[path.stem], intact = "intact", True
+            found[path.stem], intact = "intact", step
         except ValueError as error:
             found[path.stem] = str(error)
     resume = f"ganlib train --resume-path {shlex.quote(str(run))}" if config.get("config") else "where it was written"
-    found["to resume"] = resume if intact else "no checkpoint is intact: train anew"
+    found["to resume"] = resume if intact is not None else "no checkpoint is intact: train anew"
+    if intact is not None and config.get("config"):
+        found["to go back"] = f"ganlib train --from {shlex.quote(str(run))} --step {intact} --out NEW --g-lr ..."
     wide = max(map(len, found))
     print("\n".join(f"{name:<{wide}}  {value}" for name, value in found.items()))
     return found
