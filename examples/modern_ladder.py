@@ -25,13 +25,11 @@ from ganlib.metrics import cifar_net, score
 from ganlib.models import initialise
 from ganlib.residual import GAIN, Bottleneck
 from ganlib.runs.checkpoint import PRETRAINED
-from ganlib.runs.folder import write_snapshot
 from ganlib.steps import frozen
 
 Z_DIM, BATCH, RATE, BETAS, GAMMA = 100, 32, 2e-3, (0.0, 0.99), 0.05
 WIDTHS = (32, 64, 128), (24, 48, 96)  # of the generator's and the discriminator's maps at 16, 8 and 4 pixels
 SAMPLES = 2000  # that are scored
-SHOWN = 12  # samples of a rung in the picture
 
 
 class Residual(nn.Module):
@@ -153,7 +151,7 @@ def make_step(loss, r1, r2, every, **_):
         gan.d_opt.step()
         with frozen(D):
             real_logits = D(real) if loss == "relativistic" else None
-            g_loss = -D(fake).mean() if loss == "hinge" else d_side_of_g(loss, real_logits, D(fake))
+            g_loss = g_side(loss, real_logits, D(fake))
             gan.g_opt.zero_grad()
             g_loss.backward()
         gan.g_opt.step()
@@ -171,12 +169,14 @@ def d_side(loss, x, y):
     return softplus(-x).mean() + softplus(y).mean()
 
 
-def d_side_of_g(loss, x, y):
+def g_side(loss, x, y):
     """The generator's."""
+    if loss == "hinge":
+        return -y.mean()
     return softplus(x - y).mean() if loss == "relativistic" else softplus(-y).mean()
 
 
-def climb(name: str, seed: int, seconds: float, images, net) -> tuple[dict, torch.Tensor]:
+def climb(name: str, seed: int, seconds: float, images, net) -> dict:
     """Train a rung for so many seconds of processor time, and score it with and without EMA."""
     how = settings(name)
     players = generator(seed, **how), discriminator(seed, **how)
@@ -201,7 +201,7 @@ def climb(name: str, seed: int, seconds: float, images, net) -> tuple[dict, torc
         found |= {f"{metric}_{which}": round(one.value, 4) for metric, one in report.items()}
         found |= {f"{metric}_floor": round(one.floor, 4) for metric, one in report.items()}
     pictures = sample(gan.ema_generator, torch.randn(500, Z_DIM, generator=rng(7)))
-    return found | {"peak": round(peak(pictures), 3)}, pictures[:SHOWN]
+    return found | {"peak": round(peak(pictures), 3)}
 
 
 def peak(pictures: torch.Tensor) -> float:
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "pack"))
     parser.add_argument("--rungs", nargs="*", default=[*RUNGS, *SIDE], help="names of rungs")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=45, help="processor time of each run")
+    parser.add_argument("--seconds", type=float, default=30, help="processor time of each run")
     parser.add_argument("--runs", type=Path, default=Path("runs/modern-ladder"), help="folder of the results")
     parser.add_argument("--out", type=Path, default=PRETRAINED, help="folder to pack them into")
     args = parser.parse_args()
@@ -233,17 +233,16 @@ def main() -> None:
         for name in args.rungs:
             path = args.runs / f"{name}-{seed}.json"
             if not path.exists():
-                found, pictures = climb(name, seed, args.seconds, images, net)
-                write_snapshot(path.with_suffix(".png"), pictures)
+                found = climb(name, seed, args.seconds, images, net)
                 path.write_text(json.dumps({"rung": name, "processor": runtime.processor()} | found))
                 print(name, found, flush=True)
 
 
 def pack(runs: Path, out: Path) -> None:
-    """Write OUT/modern.json, and OUT/modern.png: a row of samples for each rung, of the first seed."""
+    """Write OUT/modern.json: for each rung what its seeds came to."""
     found = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
     names = [name for name in (*RUNGS, *SIDE) if any(one["rung"] == name for one in found)]
-    record = {name: [one for one in found if one.pop("rung", name) == name] for name in names}
+    record = {name: [one for one in found if one["rung"] == name] for name in names}
     (out / "modern.json").write_text(json.dumps(record, indent=0) + "\n")
 
 

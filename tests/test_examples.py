@@ -55,6 +55,26 @@ def test_the_ring_leaves_what_it_promises(tmp_path, capsys):
     assert record["share_on_a_mode"] < 0.5
 
 
+def test_the_ladder_is_climbed_once_and_packed_into_what_the_library_reads(monkeypatch, tmp_path, capsys):
+    faces, runs = load("fake", n=256, image_size=32, channels=3), str(tmp_path / "runs")
+    words = ["run", "--seconds", "0.01", "--seeds", "4", "--runs", runs]
+    ladder = started(monkeypatch, "modern_ladder", *words, "--rungs", "DCGAN", "lazy penalties", "schedules")
+    monkeypatch.setattr(ladder, "load", lambda *_, **__: faces)
+    monkeypatch.setattr(ladder, "SAMPLES", 100)
+    ladder.main()
+    assert capsys.readouterr().out.count("fd_ema") == 3
+    ladder.main()  # all is there
+    assert "fd_ema" not in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["modern_ladder.py", "pack", "--runs", runs, "--out", str(tmp_path)])
+    ladder.main()
+    packed = json.loads((tmp_path / "modern.json").read_text())
+    assert [*packed] == ["DCGAN", "schedules", "lazy penalties"]
+    for (one,) in packed.values():
+        assert one["seed"] == 4 and one["steps"] >= 1 and one["fd_raw"] > one["fd_floor"] > 0
+    shipped = {name: len(seeds) for name, seeds in record("modern").items()}
+    assert shipped == dict.fromkeys([*ladder.RUNGS, *ladder.SIDE], 3)
+
+
 def test_the_runs_on_record_are_trained_and_packed_into_what_the_library_reads(monkeypatch, tmp_path, capsys):
     runs, out, gif = tmp_path / "runs", tmp_path / "out", tmp_path / "training.gif"
     monkeypatch.setattr(build, "score_for", lambda images: lambda generator: {"fd_digitnet_1k": 2.0})

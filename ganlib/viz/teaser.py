@@ -27,8 +27,8 @@ ALTS = {
     "the generator learned from CelebA, which is for non-commercial research only.",
     "06": "Twenty generated points (black crosses) on a ring of real ones (gold discs) go wrong in four ways: they "
     "keep to one side, shrink, scatter, sit at an outlier. Bars show precision, recall, density and coverage answer.",
-    "08": "The smallest GAN, a point and a slope, with three losses. Above, without a penalty, its way circles the goal "
-    "or spirals out of the picture; below, with the penalty R1, each spirals in.",
+    "08": "The smallest GAN, a point and a slope, with three losses. Above, without a penalty, it circles the goal or "
+    "spirals out of the picture; below, with the penalty R1, each spirals in.",
 }
 
 
