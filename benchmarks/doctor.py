@@ -24,7 +24,6 @@ from benchmarks import patients
 from ganlib._runtime import device as runtime
 from ganlib._runtime.randomness import seed_step
 from ganlib.metrics.doctor import Doctor, texts
-from ganlib.steps import update_ema
 
 PATH = Path("runs/bench/doctor.jsonl")
 LOOKS = {1, 4, 8, 20, 35, 50, 100, *range(200, 100_000, 15)}
@@ -54,7 +53,7 @@ def follow(run: patients.Run) -> dict:
         if not all(math.isfinite(values[-1]) for values in told.losses.values()):
             stopped = "not finite"
             break
-        update_ema(gan.ema_generator, gan.generator, gan.ema_decay, gan.steps_done)
+        run.average(gan.ema_generator, gan.generator, gan.ema_decay, gan.steps_done)
         gan.steps_done = done
         if done % 50 == 0:
             told.scores.append((done, {"distance": quality(gan, reals)}))

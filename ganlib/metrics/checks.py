@@ -12,7 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from ganlib._runtime.device import eval_mode
 from ganlib._runtime.players import foreign, like_probabilities
+from ganlib._runtime.randomness import rng
 from ganlib.metrics.seen import Seen, has_batch_norm
 
 
@@ -152,13 +154,14 @@ def ranges(seen: Seen):
 
 
 def probabilities(seen: Seen):
-    answers = [j.answers.flatten() for j in seen.judged]
-    if not seen.of("real", "d_opt") or not like_probabilities(answers := torch.cat(answers)):
+    reals = seen.of("real", "d_opt")
+    if not reals or not like_probabilities(answers := torch.cat([j.answers.flatten() for j in seen.judged])):
         return None
-    *_, last = [layer for layer in seen.discriminator.modules() if not isinstance(layer, nn.Flatten)]
-    ends = isinstance(last, nn.Sigmoid)
-    twice = (ends and wasserstein(seen)) or (logistic(seen) and (ends or 0.3 < answers.mean() < 0.7))
-    return float(twice), f"all of its {len(answers)} answers lie from {answers.min():.2f} to {answers.max():.2f}"
+    loud = 20 * torch.randn(reals[0].given.shape, generator=rng(0)).to(reals[0].given.device)
+    with eval_mode(seen.discriminator):
+        bounded = like_probabilities(seen.discriminator(loud))  # logits would be large
+    twice = bounded and (wasserstein(seen) or logistic(seen))
+    return float(bool(twice)), f"all of its {len(answers)} answers lie from {answers.min():.2f} to {answers.max():.2f}"
 
 
 def vanishing(seen: Seen):
