@@ -57,13 +57,14 @@ def _own(seen: Seen) -> dict:
 
 
 def generator_does_not_move(seen: Seen):
-    if seen.turns:
+    if seen.turns and not (seen.pushes and max(seen.pushes) == 0):  # then it is the gradient that vanishes
         much = seen.moved["generator"]
         return float(much == 0), f"a step changes its weights by {much:.2g}"
 
 
 def discriminator_does_not_move(seen: Seen):
-    if seen.turns:
+    pulls = [j.gradient.abs().max() for role in ("real", "fake") for j in seen.of(role, "d_opt")]
+    if seen.turns and not (pulls and max(pulls) == 0):  # then it is right about all of them
         much = seen.moved["discriminator"]
         return float(much == 0), f"a step changes its weights by {much:.2g}"
 
@@ -143,13 +144,13 @@ def ranges(seen: Seen):
         return None
     real, fake = reals[0].float(), torch.cat(seen.fakes).float()
     (low, high), (least, most) = fake.aminmax(), real.aminmax()
+    tanh = any(isinstance(layer, nn.Tanh) for layer in [*seen.generator.modules()][-3:])
     values = [0.0]
-    if fake.numel() >= 1000 and low >= 0:  # nothing below 0, where reals are
+    if fake.numel() >= 1000 and low >= 0 and not tanh:  # nothing below 0, where reals are
         values.append((real < -0.05).float().mean().item())
     if real.ndim == 4:
         values.append(fake.abs().max().item() / max(real.abs().max().item(), 1e-6) - 1.4)
-        if any(isinstance(layer, nn.Tanh) for layer in [*seen.generator.modules()][-3:]):
-            values.append(10 * (real.abs() > 1.02).float().mean().item())
+        values.append(10 * (real.abs() > 1.02).float().mean().item() if tanh else 0.0)
     return max(values), f"reals from {least:.2f} to {most:.2f}, fakes from {low:.2f} to {high:.2f}"
 
 
