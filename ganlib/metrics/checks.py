@@ -167,7 +167,7 @@ def probabilities(seen: Seen):
 
 
 def vanishing(seen: Seen):
-    if seen.pushes and seen.of("fake", "g_opt"):
+    if seen.pushes and seen.of("fake", "g_opt") and not wasserstein(seen):
         push = max(seen.pushes)
         logit = torch.cat([j.answers.flatten() for j in seen.of("fake", "g_opt")]).mean()
         return -math.log10(push + 1e-30), f"no fake is pushed by more than {push:.1g}; its logits are near {logit:.3g}"
