@@ -24,7 +24,7 @@ class NotThere(ValueError):
     """A bug that this kind of data cannot have."""
 
 
-SHORT, LONG = 8, 290  # steps in which a wrong line shows, and a wrong run
+SHORT, LONG = 8, 260  # steps in which a wrong line shows, and a wrong run
 
 
 @dataclass
@@ -63,7 +63,7 @@ def points(seed: int, batch_size: int = 128, target=RING) -> Iterator[Tensor]:
         yield target(batch_size, draw)
 
 
-def reals(data: str, seed: int, images: ImageSet | None = None, batch_size: int = 32) -> Iterator[Tensor]:
+def reals(data: str, seed: int, images: ImageSet | None = None, batch_size: int = 16) -> Iterator[Tensor]:
     """Endless batches of a kind of data."""
     return points(seed) if data == "points" else Batches(images or images_of(data), batch_size, seed=seed)
 
@@ -80,8 +80,8 @@ def networks(data: str, seed: int, norm: str = "batch", g_norm: bool = True) -> 
         g, d = nn.Sequential(*g, nn.Linear(64, 2)), nn.Sequential(*d, nn.Linear(64, 1), nn.Flatten(0))
         return models.he_normal(g, 2 * seed), models.he_normal(d, 2 * seed + 1)
     size, channels = (28, 1) if data == "digits" else (32, 3)
-    g = models.dcgan_generator(size, channels, 12, 16, seed=2 * seed)
-    d = models.dcgan_discriminator(size, channels, 12, norm=norm, seed=2 * seed + 1)
+    g = models.dcgan_generator(size, channels, 8, 16, seed=2 * seed)
+    d = models.dcgan_discriminator(size, channels, 8, norm=norm, seed=2 * seed + 1)
     if not g_norm:
         for k, layer in enumerate(g):
             if isinstance(layer, nn.BatchNorm2d):
@@ -173,7 +173,7 @@ def clamped_step(gan, batches):
 def saturated(gan, batches):
     """The saturating game, in which D has had a start."""
     for _ in range(150 if gan.steps_done == 0 else 0):
-        real, fake = next(batches), gan.generator(gan.sample_z(32)).detach()
+        real, fake = next(batches), gan.generator(gan.sample_z(16)).detach()
         gan.d_opt.zero_grad()
         losses.minimax_d_loss(gan.discriminator(real), gan.discriminator(fake)).backward()
         gan.d_opt.step()
@@ -260,7 +260,7 @@ def in_order(data: str, seed: int) -> Iterator[Tensor]:
     images = images_of(data)
     key = images.labels if images.labels is not None else images.pixels.float().mean((1, 2, 3))
     pixels = images.pixels[key.argsort()][:: len(images) // 960]
-    return itertools.cycle([batch.float() / 127.5 - 1 for batch in pixels.split(32) if len(batch) == 32])
+    return itertools.cycle([batch.float() / 127.5 - 1 for batch in pixels.split(16) if len(batch) == 16])
 
 
 def few(data: str, seed: int, step) -> Run:
@@ -268,7 +268,7 @@ def few(data: str, seed: int, step) -> Run:
     images = images_of(data)
     seen, rest = images.take(64, seed), images.take(400, seed + 999)
     gan = game(data, seed, networks(data, seed, "none"), (5e-4, 2e-3))
-    return Run(gan, step, Batches(seen, 32, seed=seed), seen, rest, LONG)
+    return Run(gan, step, Batches(seen, 16, seed=seed), seen, rest, LONG)
 
 
 def doubled(data: str, seed: int) -> Run:
@@ -276,7 +276,7 @@ def doubled(data: str, seed: int) -> Run:
     images = images_of(data)
     some = images.take(900, seed)
     again = replace(some, pixels=torch.cat([some.pixels, some.pixels[:300]]), labels=None)
-    return Run(game(data, seed), bce_step, Batches(again, 32, seed=seed), again, steps=SHORT)
+    return Run(game(data, seed), bce_step, Batches(again, 16, seed=seed), again, steps=SHORT)
 
 
 def plain(data, seed, step=bce_step, n=SHORT, batches=None, **more) -> Run:
@@ -295,7 +295,7 @@ def bugs() -> dict[str, tuple[set[str], Callable]]:
     """Name -> the checks that name it, and ``(data, seed) -> Run``; NotThere is raised where there is no such thing."""
     part, z_of = (
         functools.partial,
-        lambda d: lambda: torch.rand(32 if d != "points" else 128, 16 if d != "points" else 2),
+        lambda d: lambda: torch.rand(16 if d != "points" else 128, 16 if d != "points" else 2),
     )
     return {
         "G's loss is cut off": ({"generator_does_not_move"}, part(plain, step=part(bce_step, cut=True))),
@@ -400,6 +400,9 @@ def healthy() -> dict[str, Callable]:
     for name in ("ring", "grid25", "spiral", "two_moons"):
         target = functools.partial(getattr(toys, name), **({"std": 0.1} if name in ("ring", "grid25") else {}))
         made[f"00 {name}"] = functools.partial(in_the_plane, target)
+    for data in ("digits", "faces"):
+        made[f"small {data}"] = functools.partial(plain, data, n=LONG)
+        made[f"small {data}, R1"] = functools.partial(plain, data, step=steps.dcgan_r1_step, n=LONG)
     made["03 points, clipped"] = lambda seed: critics("points", seed, steps.wgan_step, LONG)
     made["03 points, penalty"] = lambda seed: critics("points", seed, steps.wgan_gp_step, LONG)
     return made
