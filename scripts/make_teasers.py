@@ -3,14 +3,17 @@
     python scripts/make_teasers.py
 
 It writes ganlib/viz/teasers/NOTEBOOK.webp, which ship in the package (in Colab a notebook lies in an empty folder),
-and examples/gallery/strip.webp. That of notebook 06 is drawn by the notebook's own code.
+and examples/gallery/strip.webp. That of notebook 06 is drawn by the notebook's own code, and that of 09 is a
+film of the notebook.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -119,6 +122,17 @@ def spirals(count: int = 30) -> list[Image.Image]:
     return frames
 
 
+def patient() -> list[Image.Image]:
+    """The film of notebook 09's patient 7, as it stands in the notebook, each frame twice as large."""
+    for cell in json.loads((ROOT / "notebooks" / "09_clinic.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if "viz.animation(p7" in "".join(cell["source"]):
+            page = "".join(cell["outputs"][-1]["data"]["text/html"])
+            film = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
+            with Image.open(io.BytesIO(film)) as image:
+                return [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+    raise ValueError("notebook 09 has no film of patient 7: execute it first")
+
+
 def walk(count: int = 24) -> list[Image.Image]:
     """Four faces that each turn into another and on, round a great circle and back."""
     a, b = torch.randn(2, 4, 100, generator=rng(33))
@@ -153,6 +167,7 @@ if __name__ == "__main__":
         (ROOT / "ganlib" / "viz" / "teasers" / f"{notebook}.webp").write_bytes(made)
     (ROOT / "ganlib" / "viz" / "teasers" / "06_scores.webp").write_bytes(encoded(circle(), LARGEST))
     (ROOT / "ganlib" / "viz" / "teasers" / "08_modern.webp").write_bytes(encoded(spirals(), LARGEST))
+    (ROOT / "ganlib" / "viz" / "teasers" / "09_clinic.webp").write_bytes(encoded(patient(), LARGEST))
     walked = encoded(walk(), LARGEST, hold=0)
     (ROOT / "ganlib" / "viz" / "teasers" / "05_latent_space.webp").write_bytes(walked)
     (ROOT / "examples" / "gallery" / "strip.webp").write_bytes(strip())

@@ -30,7 +30,11 @@ def test_only_cuda_is_worth_the_full_budget(monkeypatch, capsys, device, profile
 
 @pytest.mark.parametrize(
     ("profile", "full", "message"),
-    [("ci", {"width": 64}, "'width'.*steps, epochs"), ("ci", {"steps": 0}, "steps is 0"), ("x", {"steps": 9}, "'x'.*cpu")],
+    [
+        ("ci", {"width": 64}, "'width'.*steps, epochs"),
+        ("ci", {"steps": 0}, "steps is 0"),
+        ("x", {"steps": 9}, "'x'.*cpu"),
+    ],
 )
 def test_wrong_input_gets_a_sentence(monkeypatch, profile, full, message):
     monkeypatch.setenv("GANLIB_PROFILE", profile)

@@ -171,7 +171,14 @@ def with_a_sure_critic():
 
 def with_a_long_average():
     gan = players()
-    gan.ema_decay, gan.steps_done = 0.9999, 500
+    with torch.no_grad():
+        gan.generator[-2].weight.mul_(20)  # has learned, and its average not
+    gan.steps_done = 500
+    for layer in gan.generator.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+            layer.reset_running_stats()
+    gan.generator(torch.randn(64, Z))
     return gan
 
 
@@ -214,7 +221,7 @@ PLANTED = [
     ("a dead penalty", lambda: players("none"), penalised(graph=False), {"penalty_without_gradient"}),
     ("at reals only", lambda: players("none"), penalised("reals"), {"penalty_at_reals_only"}),
     ("saturation", with_a_sure_critic, steps.minimax_step, {"vanishing"}),
-    ("a slow average", with_a_long_average, STEP, {"train_differs_from_eval", "ema_lags"}),
+    ("a slow average", with_a_long_average, STEP, {"ema_lags"}),
     ("odd averages of BatchNorm", with_odd_averages, STEP, {"train_differs_from_eval"}),
     ("BatchNorm around 0", lambda: with_norms(mean=0.0), STEP, {"batch_norm_scale"}),
     ("a large eps", lambda: with_norms(eps=0.8), STEP, {"batch_norm_eps"}),
@@ -230,7 +237,7 @@ def test_a_planted_bug_is_named(case, batch_size):
     assert {*names(found)} - {"collapse", "twins"} == expected
     for finding in found:
         assert all(len(text) > 10 for text in (finding.name, finding.evidence, finding.cause, finding.first))
-        assert finding.evidence in str(finding) and any(character.isdigit() for character in finding.evidence)
+        assert finding.evidence in str(finding) and finding.lesson in str(finding)
 
 
 def history(best_by=None, scores=(), **losses):
@@ -269,7 +276,6 @@ def test_the_images_are_looked_at_too():
 
 
 def test_a_doctor_watches_and_says_each_thing_once(caplog, monkeypatch):
-    monkeypatch.setattr(doctor.log, "propagate", True)
     gan, watcher = players(), Doctor()
     monkeypatch.setattr(doctor, "SHARE", math.inf)  # at each step
     ran = fit(gan, make_step(cut=True), IMAGES, steps=9, batch_size=16, watchers=[watcher])
@@ -323,8 +329,7 @@ def test_alike_narrowing_and_swinging_fakes():
         assert expected == found if not expected else expected <= found
 
 
-def test_a_doctor_that_fails_does_not_end_the_training(caplog, monkeypatch):
-    monkeypatch.setattr(doctor.log, "propagate", True)
+def test_a_doctor_that_fails_does_not_end_the_training(caplog):
     calls = []
 
     def once(gan, batches):  # works on no copy
@@ -364,7 +369,7 @@ def test_a_checkup_listens_to_any_loop(bug):
 
 def test_every_check_has_words_and_every_lesson_its_place():
     functions = [check.__name__ for check in (*checks.CHECKS, *symptoms.SYMPTOMS)]
-    assert functions == [*doctor.texts()]
+    assert sorted(functions) == sorted(doctor.texts())
     headings = {path.name[:2]: [] for path in NOTEBOOKS}
     for path in NOTEBOOKS:
         text = "\n".join(source(cell) for cell in read_notebook(path)["cells"] if cell["cell_type"] == "markdown")

@@ -831,8 +831,47 @@ WRONG_08 = {  # of notebook 08; several a piece
         "my_scale = lambda L, m: 0.5\n",
     ],
 }
-WRONG = {"00": WRONG_00, "01": WRONG_01, "02": WRONG_02, "03": WRONG_03, "04": WRONG_04, "05": WRONG_05, "06": WRONG_06}
-WRONG["08"] = WRONG_08
+WRONG_09 = {  # of notebook 09; several a piece
+    "1": [
+        "my_still = lambda before, after: []\n",
+        "my_still = lambda before, after: list(before)\n",
+        ("if torch.equal(before[name], after[name])", "if not torch.equal(before[name], after[name])"),
+        ("torch.equal(before[name], after[name])", "before[name].sum() == after[name].sum()"),
+        # up and down cancel
+        ("torch.equal(before[name], after[name])", "(before[name].float() - after[name].float()).mean().abs() < 1e-5"),
+        ("torch.equal(before[name], after[name])", "torch.allclose(before[name], after[name], atol=1e-2)"),
+        ("torch.equal(before[name], after[name])", "before[name].flatten()[0] == after[name].flatten()[0]"),
+        ("torch.equal(before[name], after[name])", "(before[name] == after[name]).any()"),
+        ("torch.equal(before[name], after[name])", "torch.equal(before[name].abs(), after[name].abs())"),
+        ("[name for name in before", "[before[name] for name in before"),
+    ],
+    "2": [
+        "my_order = lambda batches: 1.0\n",
+        ("len(batches[0]) * ", ""),
+        ("len(batches[0])", "len(batches)"),  # the number of batches
+        (".mean(1).var(0).sum()", ".mean(0).var(0).sum()"),  # over the places in a batch
+        (".var(0).sum() / batches.flatten(0, 1).var(0).sum()", ".std(0).sum() / batches.flatten(0, 1).std(0).sum()"),
+        ("batches.mean(1).var(0).sum()", "batches.mean((1, 2)).var()"),  # grey alone
+        ("batches.flatten(0, 1).var(0).sum()", "batches.var()"),
+        ("batches.flatten(0, 1).var(0).sum()", "batches.var(1).mean(0).sum()"),  # within the batches
+        (
+            "len(batches[0]) * batches.mean(1).var(0).sum() / batches.flatten(0, 1).var(0).sum()",
+            "(len(batches[0]) * batches.mean(1).var(0) / batches.flatten(0, 1).var(0)).mean()",  # pixel by pixel
+        ),
+    ],
+    "3": [
+        "my_limit = lambda healthy, ill: (max(healthy) + min(ill)) / 2\n",  # although they overlap
+        ("low < high", "low <= high"),
+        ("low < high", "low > high"),
+        ("(low + high) / 2", "low"),
+        ("(low + high) / 2", "(low * high) ** 0.5"),
+        ("max(healthy), min(ill)", "sum(healthy) / len(healthy), sum(ill) / len(ill)"),
+        ("max(healthy), min(ill)", "min(healthy), max(ill)"),
+        ("max(healthy), min(ill)", "healthy[-1], ill[0]"),
+        ("else None", "else 0"),
+    ],
+}
+WRONG = {number: globals()[f"WRONG_{number}"] for number in PATHS if f"WRONG_{number}" in globals()}
 EXERCISES = [(number, *exercise) for number, path in PATHS.items() for exercise in exercises(path)]
 
 

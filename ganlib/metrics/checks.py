@@ -12,7 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from ganlib._runtime.device import eval_mode
 from ganlib._runtime.players import foreign, like_probabilities
+from ganlib._runtime.randomness import rng
 from ganlib.metrics.seen import Seen, has_batch_norm
 
 
@@ -55,13 +57,14 @@ def _own(seen: Seen) -> dict:
 
 
 def generator_does_not_move(seen: Seen):
-    if seen.turns:
+    if seen.turns and not (seen.pushes and max(seen.pushes) == 0):  # then it is the gradient that vanishes
         much = seen.moved["generator"]
         return float(much == 0), f"a step changes its weights by {much:.2g}"
 
 
 def discriminator_does_not_move(seen: Seen):
-    if seen.turns:
+    pulls = [j.gradient.abs().max() for role in ("real", "fake") for j in seen.of(role, "d_opt")]
+    if seen.turns and not (pulls and max(pulls) == 0):  # then it is right about all of them
         much = seen.moved["discriminator"]
         return float(much == 0), f"a step changes its weights by {much:.2g}"
 
@@ -141,28 +144,30 @@ def ranges(seen: Seen):
         return None
     real, fake = reals[0].float(), torch.cat(seen.fakes).float()
     (low, high), (least, most) = fake.aminmax(), real.aminmax()
+    tanh = any(isinstance(layer, nn.Tanh) for layer in [*seen.generator.modules()][-3:])
     values = [0.0]
-    if fake.numel() >= 1000 and low >= 0:  # nothing below 0, where reals are
+    if fake.numel() >= 1000 and low >= 0 and not tanh:  # nothing below 0, where reals are
         values.append((real < -0.05).float().mean().item())
     if real.ndim == 4:
         values.append(fake.abs().max().item() / max(real.abs().max().item(), 1e-6) - 1.4)
-        if any(isinstance(layer, nn.Tanh) for layer in [*seen.generator.modules()][-3:]):
-            values.append(10 * (real.abs() > 1.02).float().mean().item())
+        values.append(10 * (real.abs() > 1.02).float().mean().item() if tanh else 0.0)
     return max(values), f"reals from {least:.2f} to {most:.2f}, fakes from {low:.2f} to {high:.2f}"
 
 
 def probabilities(seen: Seen):
-    answers = [j.answers.flatten() for j in seen.judged]
-    if not seen.of("real", "d_opt") or not like_probabilities(answers := torch.cat(answers)):
+    reals = seen.of("real", "d_opt")
+    if not reals or not like_probabilities(answers := torch.cat([j.answers.flatten() for j in seen.judged])):
         return None
-    *_, last = [layer for layer in seen.discriminator.modules() if not isinstance(layer, nn.Flatten)]
-    ends = isinstance(last, nn.Sigmoid)
-    twice = (ends and wasserstein(seen)) or (logistic(seen) and (ends or 0.3 < answers.mean() < 0.7))
-    return float(twice), f"all of its {len(answers)} answers lie from {answers.min():.2f} to {answers.max():.2f}"
+    loud = 20 * torch.randn(reals[0].given.shape, generator=rng(0)).to(reals[0].given.device)
+    with eval_mode(seen.discriminator):
+        bounded = like_probabilities(seen.discriminator(loud))  # logits would be large
+    ends = any(isinstance(layer, nn.Sigmoid) for layer in [*seen.discriminator.modules()][-2:])
+    twice = bounded and (logistic(seen) or (ends and wasserstein(seen)))  # a clipped critic's scores are small, too
+    return float(bool(twice)), f"all of its {len(answers)} answers lie from {answers.min():.2f} to {answers.max():.2f}"
 
 
 def vanishing(seen: Seen):
-    if seen.pushes and seen.of("fake", "g_opt"):
+    if seen.pushes and seen.of("fake", "g_opt") and not wasserstein(seen):
         push = max(seen.pushes)
         logit = torch.cat([j.answers.flatten() for j in seen.of("fake", "g_opt")]).mean()
         return -math.log10(push + 1e-30), f"no fake is pushed by more than {push:.1g}; its logits are near {logit:.3g}"

@@ -22,20 +22,25 @@ def train_differs_from_eval(seen: Seen):
     if not has_batch_norm(seen.generator) or seen.steps < YOUNG or not seen.gan:
         return None
     try:
-        in_train = seen.generator.train()(seen.z[0])
+        with eval_mode(seen.generator):
+            in_eval = seen.generator(seen.z[0])
     except TypeError:  # it takes labels, too
         return None
-    with eval_mode(seen.generator):
-        in_eval = seen.generator(seen.z[0])
+    in_train = seen.generator.train()(seen.z[0])
     apart = ((in_train - in_eval).abs().mean() / in_eval.std().clamp(min=1e-6)).item()
     return apart, f"by {apart:.0%} of their standard deviation"
 
 
 def ema_lags(seen: Seen):
-    if seen.gan and seen.steps >= YOUNG:
-        memory = 1 / (1 - seen.gan.ema_decay)
-        about = f"ema_decay={seen.gan.ema_decay} averages over about {memory:,.0f} steps, and there were {seen.steps:,}"
-        return memory / seen.steps, about
+    if not seen.gan or seen.steps < YOUNG or not seen.z:
+        return None
+    try:
+        with eval_mode(seen.generator):
+            now, mean = (shrunk(net(seen.z[0])) for net in (seen.generator, seen.gan.ema_generator))
+    except TypeError:  # they take labels, too
+        return None
+    ratio = (torch.pdist(mean).mean() / torch.pdist(now).mean().clamp(min=1e-9)).item()
+    return 1 / max(ratio, 1e-6), f"its fakes are {ratio:.2f} times as far apart as those of the weights it averages"
 
 
 def collapse(seen: Seen):

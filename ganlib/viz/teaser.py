@@ -29,6 +29,8 @@ ALTS = {
     "keep to one side, shrink, scatter, sit at an outlier. Bars show precision, recall, density and coverage answer.",
     "08": "The smallest GAN, a point and a slope, with three losses. Above, without a penalty, it circles the goal or "
     "spirals out of the picture; below, with the penalty R1, each spirals in.",
+    "09": "A patient of the clinic: generated digits on 32 tiles change together, from one class to the next, because "
+    "the real ones come sorted by class.",
 }
 
 
