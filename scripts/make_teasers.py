@@ -35,6 +35,7 @@ FILMS = {
     "02_dcgan_cifar10": ("cifar10", 4, 18, 1),
     "03_wgan": ("wgan", None, 28, 1),
     "04_dcgan_celeba": ("celeba", 2, 24, 1),
+    "07_conditional": ("conditional", None, 24, 2),
 }
 
 

@@ -173,7 +173,7 @@ def test_of_a_run_the_newest_intact_one_is_taken(tmp_path, capsys):
         checkpoint.newest(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "size"), [("cifar10", 32), ("celeba", 64)])
+@pytest.mark.parametrize(("name", "size"), [("cifar10", 32), ("cifar10-conditional", 32), ("celeba", 64)])
 def test_the_generators_that_come_with_ganlib_are_small_and_the_running_average(name, size):
     generator = checkpoint.pretrained(name)
     assert generator.averaged and {weight.dtype for weight in generator.parameters()} == {torch.float32}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from ganlib import GAN, ImageSet, latent, losses, models, sample, steps
+from ganlib import GAN, ImageSet, conditional, latent, losses, models, sample, steps
 from ganlib._runtime import notebook
 from ganlib.data import augmented, toys
 from ganlib.latent import inversion
@@ -368,6 +368,40 @@ def test_its_circle_answers_at_once_with_the_numbers_of_the_fakes_that_are_drawn
     at_outlier = found[("astray", 20),]
     assert at_outlier["precision"] == 1 and at_outlier["density"] == pytest.approx(1 / 3)  # one ball of three
     assert len({tuple(values.values()) for values in found.values()}) == 3
+
+
+# --- 07 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Concat", "Auxiliary", "Projection"])
+def test_its_networks_with_labels_and_their_steps_are_the_librarys(name):
+    its, label = lesson("07", z_dim=14, g_width=4, d_width=4), name.lower()
+    mine = models.initialise(its["make_generator"](), 3), models.initialise(its[name](), 4)
+    theirs = (
+        conditional.conditional_generator(28, 1, 4, 14, seed=3),
+        *[conditional.conditional_discriminator(28, 1, 4, label=label, seed=4)],
+    )
+    how = (
+        (its["auxiliary_step"], conditional.auxiliary_step) if name == "Auxiliary" else (its["step"], steps.dcgan_step)
+    )
+    weights_after, records = [], []
+    for networks, step in zip((mine, theirs), how, strict=True):
+        gan = GAN(*networks, *(torch.optim.Adam(net.parameters(), 1e-2, (0.5, 0.9)) for net in networks), 14)
+        draw = seeded(5)
+        batches = (
+            (torch.rand(6, 1, 28, 28, generator=draw) * 2 - 1, torch.eye(10)[torch.randint(10, (6,), generator=draw)])
+            for _ in range(3)
+        )
+        records.append([{k: v.item() for k, v in step(gan, batches).items()} for _ in range(3)])
+        weights_after.append([weights(network) for network in networks])
+    assert records[0] == records[1]
+    for one, two, network in zip(*weights_after, theirs, strict=True):
+        assert torch.equal(one, two) and not torch.equal(one, weights(type(network).build(network.config)))
+
+
+def test_its_label_is_the_librarys():
+    its, z, y = lesson("07"), torch.randn(4, 26), torch.eye(10)[torch.tensor([1, 0, 7, 7])]
+    assert torch.equal(its["labelled"](z, y), steps.labelled(z, y)) and torch.equal(its["asked_for"](7, 2), y[2:])
 
 
 # --- exercises ------------------------------------------------------------------------------------
@@ -785,6 +819,48 @@ WRONG_03 = {  # of notebook 03; several a piece
         "my_n_critic = lambda steps_done: 100 if steps_done < 25 and steps_done % 500 == 0 else 5\n",
         "my_n_critic = lambda steps_done: 100 if steps_done < 25 or steps_done % 500 == 499 else 5\n",
         "my_n_critic = lambda steps_done: 100 if steps_done < 25 or steps_done % 500 == 0 else 1\n",
+    ],
+}
+WRONG_07 = {  # of notebook 07; several a piece
+    "1": [
+        "my_logit = lambda phi, y, psi, V: (phi * (y @ V)).sum(1)\n",  # no ψ
+        "my_logit = lambda phi, y, psi, V: phi @ psi\n",
+        "my_logit = lambda phi, y, psi, V: phi @ psi + (phi @ V.T).sum(1)\n",  # all classes
+        "my_logit = lambda phi, y, psi, V: phi @ psi + (phi @ (y @ V).T).sum(1)\n",  # between all pairs
+        "my_logit = lambda phi, y, psi, V: (phi @ psi)[:, None] + phi @ V.T\n",
+        "my_logit = lambda phi, y, psi, V: phi @ psi * (phi * (y @ V)).sum(1)\n",
+        "my_logit = lambda phi, y, psi, V: phi @ psi + (phi * (y @ V)).mean(1)\n",
+        "my_logit = lambda phi, y, psi, V: phi @ psi + (phi @ V.T).amax(1)\n",
+    ],
+    "2": [
+        ("(1 - t) * torch.eye(classes)[c] + t", "t * torch.eye(classes)[c] + (1 - t)"),  # the other way
+        (".expand(n, -1)", ""),
+        "my_mix = lambda n, c, d, t: torch.eye(classes)[[c if t < 0.5 else d]].expand(n, -1)\n",
+        "def my_mix(n, c, d, t):\n    y = torch.zeros(n, classes)\n    y[:, c], y[:, d] = 1 - t, t\n"
+        "    return y\n",  # c = d
+        "my_mix = lambda n, c, d, t: torch.eye(classes)[[c]].expand(n, -1)\n",
+        "my_mix = lambda n, c, d, t: (torch.eye(classes)[[c]] + t * torch.eye(classes)[[d]]).expand(n, -1)\n",
+        "my_mix = lambda n, c, d, t: torch.full((n, classes), 1 / classes)\n",
+    ],
+    "3": [
+        "my_best = lambda p, weight: p\n",
+        ("** weight", ""),
+        ("* (p / p.sum(0)) ** weight", "** (1 + weight)"),  # sharper alone
+        ("/ q.sum(1, keepdim=True)", ""),  # no density
+        ("/ q.sum(1, keepdim=True)", "/ q.sum(0)"),  # over classes
+        ("p / p.sum(0)", "p / p.sum(1, keepdim=True)"),
+        ("** weight", "** -weight"),
+        ("p * (p / p.sum(0))", "(p / p.sum(0))"),  # without p(x | y)
+    ],
+    "4": [
+        "my_right = lambda S, E: S.trace() / len(E)\n",
+        "my_right = lambda S, E: S.trace() / E.trace()\n",
+        ("torch.linalg.inv(E)", "torch.linalg.inv(E.T)"),
+        ("torch.linalg.inv(E)", "E"),
+        ("torch.linalg.inv(E)", "E.T"),
+        (" / len(E)", ""),
+        "my_right = lambda S, E: (S / E).diagonal().mean()\n",
+        "my_right = lambda S, E: S.trace() / len(E) + 1 - E.trace() / len(E)\n",
     ],
 }
 SLOPES = "(slopes,) = torch.autograd.grad(D(x := x.detach().requires_grad_()).sum(), x, create_graph=True)"

@@ -74,5 +74,5 @@ def test_a_film_is_cut_slowed_and_kept_small(tmp_path, monkeypatch, capsys):
 
 
 def test_an_unknown_notebook_is_named():
-    with pytest.raises(ValueError, match="no teaser '7'; there are: 00, 01, 02, 03, 04, 05, 06"):
+    with pytest.raises(ValueError, match="no teaser '7'; there are: 00, 01, 02, 03, 04, 05, 06, 07"):
         viz.teaser("7")

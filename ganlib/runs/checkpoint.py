@@ -137,7 +137,7 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def pretrained(name: str) -> Generator:
-    """A generator that comes with ganlib, "celeba" or "cifar10", in eval mode."""
+    """A generator that comes with ganlib, such as "celeba" or "cifar10", in eval mode."""
     return load_generator(shipped(name, ".safetensors"))
 
 

@@ -27,6 +27,8 @@ ALTS = {
     "the generator learned from CelebA, which is for non-commercial research only.",
     "06": "Twenty generated points (black crosses) on a ring of real ones (gold discs) go wrong in four ways: they "
     "keep to one side, shrink, scatter, sit at an outlier. Bars show precision, recall, density and coverage answer.",
+    "07": "Ten columns, one for each digit that is asked for, eight rows, one for each random vector: noise turns into "
+    "digits, in each column the one asked for, in each row in one hand.",
     "08": "The smallest GAN, a point and a slope, with three losses. Above, without a penalty, it circles the goal or "
     "spirals out of the picture; below, with the penalty R1, each spirals in.",
     "09": "A patient of the clinic: generated digits on 32 tiles change together, from one class to the next, because "
