@@ -55,7 +55,7 @@ def follow(run: patients.Run) -> dict:
             break
         run.average(gan.ema_generator, gan.generator, gan.ema_decay, gan.steps_done)
         gan.steps_done = done
-        if done % 50 == 0:
+        if done % 25 == 0:
             told.scores.append((done, {"distance": quality(gan, reals)}))
         if done in LOOKS:
             doctor.look(gan, run.step, patients.copied(run.batches), told, run.images)

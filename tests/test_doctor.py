@@ -250,7 +250,7 @@ def test_what_only_a_history_shows():
     cases = {
         "clamped": history(d_loss=calm, g_loss=[1.0] * 100 + [100.0] * 100),
         "impossible_sum": history(d_loss=[0.2] * 200, g_loss=[0.3] * 200),
-        "far_ahead": history(d_loss=[0.01] * 200, g_loss=[9.0] * 200),
+        "far_ahead": history(d_loss=[0.001] * 200, g_loss=[9.0] * 200),
         "far_behind": history(d_loss=[5.0] * 200, g_loss=[0.1] * 200),
         "explodes": history(d_loss=calm, g_loss=[2.0 ** (k / 10) for k in range(200)]),
     }
