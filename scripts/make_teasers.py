@@ -126,7 +126,7 @@ def spirals(count: int = 30) -> list[Image.Image]:
 def patient() -> list[Image.Image]:
     """The film of notebook 09's patient 7, as it stands in the notebook, each frame twice as large."""
     for cell in json.loads((ROOT / "notebooks" / "09_clinic.ipynb").read_text(encoding="utf-8"))["cells"]:
-        if "viz.animation(p7" in "".join(cell["source"]):
+        if "p7.seen, fps" in "".join(cell["source"]):
             page = "".join(cell["outputs"][-1]["data"]["text/html"])
             film = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
             with Image.open(io.BytesIO(film)) as image:
