@@ -65,7 +65,7 @@ def misfit(tmp_path, **other):
         (lambda _: Discriminator.build({"kind": ["dcgan"]}), "no discriminator of kind .*dcgan, linear, pooled"),
         (lambda _: models.Generator.build({"kind": "dcgan", "depth": 2}), "generator of kind 'dcgan'.*depth"),
         (lambda _: models.Discriminator.build({"kind": "linear", "width": "a"}), "discriminator of kind 'linear'.*'a'"),
-        (lambda _: models.Discriminator.build({"kind": "dcgan", "width": -3}), "kind 'dcgan'.*-3"),
+        (lambda _: models.Discriminator.build({"kind": "dcgan", "width": -3}), "width is -3.*at least 1"),
         (lambda _: models.Generator.build({"kind": "dcgan", "image_size": 3}), "image_size=3"),
         (lambda folder: Generator.from_pretrained(folder), "no generator of kind 'None'"),  # it is empty
         (lambda folder: misfit(folder, width=5), r"model.safetensors'.*'0.weight'.*\[6, 4, 4, 4\].*\[6, 5, 4, 4\]"),
