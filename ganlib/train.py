@@ -238,7 +238,7 @@ def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
     """Images of ``z`` [n, z_dim] in eval mode, as uint8 [n, C, H, W] on the CPU."""
     device = next(generator.parameters()).device
     with runtime.eval_mode(generator):
-        return torch.cat([quantised(generator(part.to(device))).cpu() for part in z.split(batch_size)])
+        return torch.cat([quantised(generator(part.to(device))).cpu() for part in torch.as_tensor(z).split(batch_size)])
 
 
 @dataclass

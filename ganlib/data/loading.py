@@ -15,6 +15,7 @@ import torch
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime.checks import check_whole
+from ganlib._runtime.randomness import rng
 from ganlib.data import arrays, cache
 from ganlib.data.archives import (
     ARCHIVES,
@@ -82,6 +83,7 @@ def load(
     if channels not in (None, *MODES):
         raise ValueError(f"channels is {channels}, but must be 1 (grey), 3 (colour) or 4 (with transparency).")
     check_whole(image_size=image_size, n=n, workers=workers)
+    rng(seed)  # refuses what is no seed
     one = isinstance(name, str | os.PathLike)
     several = isinstance(name, list | tuple) and name and all(isinstance(part, str | os.PathLike) for part in name)
     key = known_name(name) if one else None

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from ganlib._runtime import device as runtime
 from ganlib._runtime import durable
+from ganlib._runtime.checks import check_whole
 from ganlib._runtime.randomness import GIVEN_STREAM, rng, seeded
 from ganlib.data.images import ImageSet, as_uint8
 from ganlib.metrics.distances import Statistics, check_features, feature_statistics
@@ -119,6 +120,7 @@ def generate(generator: Images, n: int, seed: int = 0, mode: str = "eval") -> Te
 
 def seen(fakes: Images, real: Given, net: FeatureNet, n: int, seed: int, mode="eval", resizer="none"):
     """The Features of the fakes, and the Reference they are compared with."""
+    check_whole(n=n)
     found, reals = extract(net, fake_batches(fakes, n, seed, mode), resizer), as_uint8(real)
     if (n := found.statistics.n) < 2 or len(reals) < 4:
         raise ValueError(f"A score needs 2 samples and 4 reals or more, not {n} and {len(reals)}.")

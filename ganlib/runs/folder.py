@@ -69,6 +69,10 @@ class Run:
         made_from: dict | None = None,
     ):
         check_whole(checkpoint_every=checkpoint_every, keep_every=keep_every)
+        if not isinstance(folder, str | os.PathLike) or not str(folder):
+            raise ValueError(f"folder is {folder!r}, but must be the path of a run's folder, such as 'runs/mine'.")
+        if not isinstance(keep_at, Collection):
+            raise ValueError(f"keep_at is {keep_at!r}, but must be a set of steps; keep_every says how often.")
         self.folder, self.resume, self.allow_changes = Path(folder), resume, allow_changes
         self.checkpoint_every, self.made_from = checkpoint_every, made_from
         self.keep_at, self.keep_every = set(keep_at), keep_every

@@ -46,7 +46,8 @@ def describe(gan: GAN, step, images: ImageSet, arguments: dict) -> dict:
         "arguments": plain(arguments),
         "players": players,
         "step": name_of(step),
-        "images": plain(told) | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
+        "images": plain(told)
+        | {"count": len(pixels), "shape": list(pixels.shape[1:]), "fingerprint": fingerprint(pixels)},
         "ran_on": versions | machine,
     }
 

@@ -28,8 +28,8 @@ def animation(history, fps: float = 8, hold_last: float = 1.5, *, columns=(), al
     faster films down. The last frame is held ``hold_last`` seconds longer before the film restarts. ``alt`` is the text
     that stands for it where it is read aloud.
     """
-    if not 0 < fps <= 50:
-        raise ValueError(f"fps is {fps}, but must be above 0 and at most 50.")
+    if not isinstance(fps, int | float) or not 0 < fps <= 50:
+        raise ValueError(f"fps is {fps!r}, but must be above 0 and at most 50.")
     if hold_last < 0:
         raise ValueError(f"hold_last is {hold_last} seconds, but must be 0 or more.")
     frames = [frame if isinstance(frame, tuple) else (None, frame) for frame in getattr(history, "snapshots", history)]
