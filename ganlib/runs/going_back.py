@@ -72,7 +72,7 @@ def check_nothing_is_gone(folder: Path) -> None:
         arguments = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))["arguments"]
         done = json.loads((folder / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
         first = min(arguments["checkpoint_every"], arguments["steps"] or done + 1)
-        if done >= first or not (folder / "checkpoints").is_dir():
+        if done > first or not (folder / "checkpoints").is_dir():  # at the first, it may have been killed in the save
             raise FileExistsError(
                 f"'{folder}' is a run of {done:,} steps whose checkpoints are gone: put them back into "
                 f"'{folder / 'checkpoints'}', or train anew in another folder."
