@@ -115,7 +115,7 @@ class Notebook:
             """() => { const shown = window.jupyterapp?.shell.currentWidget?.sessionContext;
             const idle = shown?.isReady && shown.session?.kernel?.status === "idle";
             return idle && !!document.querySelector(".jp-Cell") }""",
-            timeout=90_000,
+            timeout=180_000,
         )
 
     def run_all(self):
